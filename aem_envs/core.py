@@ -1,0 +1,164 @@
+"""The contract of every environment: free text in, free text out, fixed `info` keys, typed errors, plain-data snapshots."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+MAX_TEXT = 1_000_000
+"""Characters a text may have before `FreeText` refuses it."""
+
+
+class AemEnvError(Exception):
+    """Base of all errors raised by environments. The message says what to do next."""
+
+
+class ResetNeededError(AemEnvError, gym.error.ResetNeeded):
+    """`step` was called before `reset`, or after the episode had ended."""
+
+
+class BadOptionError(AemEnvError, ValueError):
+    """An unknown option, or a value outside its range."""
+
+
+class BadStateError(AemEnvError, ValueError):
+    """`set_state` was given data that is not a snapshot of this environment and task."""
+
+
+class InfrastructureError(AemEnvError):
+    """What an environment stands on broke (process, container, page). Episodes end truncated with reason `infra:…`."""
+
+
+class Info(TypedDict):
+    """The keys of `info`, always all present, for `reset` and for `step`."""
+
+    task_id: str
+    """Which task; `reset(options={"task_id": …})` starts it again."""
+    split: str
+    task_type: str
+    seed: int | None
+    """The seed of the last `reset` that was given one."""
+    won: bool
+    score: float
+    """Progress or quality in [0, 1]; equals the native return where the environment has no finer one."""
+    admissible_actions: list[str] | None
+    """Every action that would change or show something now; None where the set is not finite."""
+    action_valid: bool | None
+    """The environment accepted the last action; None after `reset`."""
+    action_error: str | None
+    """Why it did not."""
+    parsed_action: str | None
+    """The last action as it was understood."""
+    raw_obs: str
+    """The engine's own text, before any wrapping."""
+    anchor: str
+    """Hash of what an agent can know of the state: equal anchors are equal decision points (GiGPO)."""
+    data_hash: str
+    """Hash of the task data (game file, catalogue, …)."""
+    engine: str
+    """Which back end ran, with its dialect or version."""
+    steps: int
+    """Actions taken in this episode."""
+    truncation_reason: str | None
+    """`max_steps`, `time_limit`, `infra:…`; None unless truncated."""
+
+
+INFO_KEYS = frozenset(Info.__annotations__)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an environment can do; the contract tests follow it."""
+
+    snapshot: bool = False
+    """`get_state`/`set_state` work."""
+    deepcopy: bool = False
+    """`copy.deepcopy` and pickle give an independent environment."""
+    admissible_actions: bool = False
+    """`info["admissible_actions"]` is a list."""
+    rgb_array: bool = False
+
+
+class FreeText(spaces.Space[str]):
+    """Any `str` of at most `max_length` characters, the empty one included.
+
+    Gymnasium's `Text` refuses characters outside a fixed alphabet. Lone surrogates are refused: they cannot be
+    written to a record.
+    """
+
+    def __init__(self, max_length: int = MAX_TEXT, seed: int | np.random.Generator | None = None) -> None:
+        self.max_length = max_length
+        super().__init__(shape=None, dtype=None, seed=seed)
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return False
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        """A short random word; `mask` and `probability` have no meaning here."""
+        letters = self.np_random.integers(97, 123, size=int(self.np_random.integers(1, 12)))
+        return "".join(map(chr, letters))
+
+    def contains(self, x: Any) -> bool:
+        if not isinstance(x, str) or len(x) > self.max_length:
+            return False
+        try:
+            x.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"FreeText(max_length={self.max_length})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FreeText) and other.max_length == self.max_length
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Expert(Protocol):
+    """Plays one environment. `expert` may read the engine's state; `expert-search` only texts."""
+
+    def reset(self, env: "TextEnv", observation: str, info: dict[str, Any]) -> None:
+        """Start an episode on `env` (unwrapped)."""
+        ...
+
+    def act(self, observation: str, info: dict[str, Any]) -> str:
+        """The next action, given the newest observation and info."""
+        ...
+
+
+class TextEnv(gym.Env[str, str]):
+    """Base class. A subclass implements `reset`, `step`, `task_ids`, and what its `capabilities` declare.
+
+    Rewards are native and unscaled. Success or failure of the task is `terminated`; a limit or broken infrastructure is
+    `truncated` with `info["truncation_reason"]`. A malformed action never ends the episode and never raises.
+    """
+
+    capabilities = Capabilities()
+    splits: tuple[str, ...] = ("train", "test")
+    max_steps: int
+    """Actions allowed per episode; set by the subclass."""
+    observation_space: spaces.Space[str] = FreeText()
+    action_space: spaces.Space[str] = FreeText()
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "human", "html"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's own declaration)
+
+    def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
+        """The first `limit` task ids of `split` in their fixed order (all if None; an unlimited split needs a limit).
+
+        Raises:
+            BadOptionError: unknown split, or no limit for an unlimited one.
+        """
+        raise NotImplementedError
+
+    def get_state(self) -> bytes:
+        """Snapshot of the running episode as UTF-8 JSON, never pickle."""
+        raise gym.error.Error(f"{type(self).__name__} has no snapshots (see capabilities)")
+
+    def set_state(self, state: bytes) -> None:
+        """Return to a snapshot of `get_state`; raises `BadStateError` on anything else and leaves the episode as it was."""
+        raise gym.error.Error(f"{type(self).__name__} has no snapshots (see capabilities)")

@@ -1,0 +1,26 @@
+"""Fixtures shared by all rooms: where the official sample data lies, and unpacked copies of it."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def official_root() -> Path:
+    """The folder of official test data: `$AEM_TEST_DATA`, else `../shared/official` beside the repository."""
+    return Path(os.environ.get("AEM_TEST_DATA") or REPOSITORY.parent / "shared" / "official")
+
+
+@pytest.fixture(scope="session")
+def official_alfworld(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpacked official ALFWorld sample: a folder that holds `json_2.1.1/valid_seen/...` (a valid `$ALFWORLD_DATA`)."""
+    archive = official_root() / "alfworld" / "json_2.1.1_valid_seen_sample.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"official ALFWorld sample absent: {archive} (set AEM_TEST_DATA)")
+    folder = tmp_path_factory.mktemp("alfworld_data")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
