@@ -1,0 +1,64 @@
+"""One small registry for everything others may add: experts, prompt specs, parsers, engines, estimators, losses."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from aem_envs.core import AemEnvError
+
+T = TypeVar("T")
+
+
+class UnknownPluginError(AemEnvError, KeyError):
+    """No such name, or `module:attribute` that cannot be loaded; the message lists the known names."""
+
+    __str__ = Exception.__str__
+
+
+class Registry(Generic[T]):
+    """Names to objects, loaded on first use.
+
+    A name is looked up among those added here, then among installed entry points of the group `aem_suite.<kind>`; a name
+    with a colon is imported as `module:attribute`. The module is the user's own code: it runs.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T | str] = {}
+
+    def add(self, name: str, target: T | str) -> None:
+        """Add an object, or a `module:attribute` string that is imported when asked for."""
+        self._entries[name] = target
+
+    def names(self) -> list[str]:
+        """All known names, sorted."""
+        return sorted({*self._entries, *(e.name for e in entry_points(group=f"aem_suite.{self.kind}"))})
+
+    def get(self, name: str) -> T:
+        """The object called `name`; raises `UnknownPluginError`."""
+        if name in self._entries:
+            target = self._entries[name]
+            if isinstance(target, str):
+                target = self._entries[name] = self._load(target)
+            return target
+        for entry in entry_points(group=f"aem_suite.{self.kind}"):
+            if entry.name == name:
+                loaded: T = entry.load()
+                return loaded
+        if ":" in name:
+            return self._load(name)
+        raise UnknownPluginError(f"unknown {self.kind} {name!r}; known: {', '.join(self.names())}, or module:attribute")
+
+    def _load(self, path: str) -> T:
+        module, _, attribute = path.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UnknownPluginError(f"cannot load {self.kind} {path!r}: {error}") from error
+        return found  # type: ignore[no-any-return]
+
+
+experts: "Registry[Any]" = Registry("experts")
+"""`"<env id>/<expert name>"` to a factory `(**options) -> Expert`."""

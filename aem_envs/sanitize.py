@@ -1,0 +1,17 @@
+"""Texts of games, pages, commands and models are hostile: what they may do in a terminal or an HTML page is nothing."""
+
+import html
+import re
+
+# C0 and C1 controls except newline and tab, plus the Unicode marks that reorder or hide text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """`text` with every control character made visible (ESC becomes `␛`, others `\\xNN`), so that no escape sequence survives."""
+    return _CONTROL.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 0x20 else f"\\x{ord(m[0]):02x}", text)
+
+
+def for_html(text: str) -> str:
+    """`plain(text)`, escaped for use in HTML text and in quoted attributes."""
+    return html.escape(plain(text), quote=True)
