@@ -1,0 +1,44 @@
+"""Every fenced `python` and `bash` block of the README runs as pasted, in one empty folder, top to bottom.
+
+A block under an HTML comment `<!-- not run: reason -->` is left out; the reasons allowed are listed here, so that none
+slips in unseen.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(<!-- not run: (?P<reason>[^>]*?) -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.S)
+REASONS = {"installs", "needs a server", "needs the internet", "minutes of training", "needs a GPU", "opens a game for a person"}
+
+
+def blocks() -> list[tuple[str | None, str, str]]:
+    return [(m["reason"], m["language"], m["code"]) for m in BLOCK.finditer((ROOT / "README.md").read_text())]
+
+
+def test_only_known_reasons_leave_a_block_out() -> None:
+    assert {reason for reason, _, _ in blocks() if reason} <= REASONS
+    assert sum(reason is None for reason, _, _ in blocks()) >= 4
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_examples_run_as_pasted(tmp_path: Path, official_alfworld: Path) -> None:
+    bin_folder = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "ALFWORLD_DATA": str(official_alfworld),
+        "OMP_NUM_THREADS": "1",
+    }
+    for reason, language, code in blocks():
+        if reason:
+            continue
+        command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{code}\n--- stdout\n{done.stdout[-2000:]}\n--- stderr\n{done.stderr[-3000:]}"
