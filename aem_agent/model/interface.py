@@ -1,0 +1,147 @@
+"""What sampler and trainer ask of a language model, and how one is loaded from a folder.
+
+Our decoder (`decoder.py`) and any transformers causal LM (`hf.py`) stand behind the same interface, so that what is
+sampled is what is trained. Sequences are packed: all tokens of a batch one after another, with cumulative lengths.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from aem_agent.types import AgentError, TokenizerLike
+
+
+class ModelError(AgentError):
+    """Base of all errors about models, their folders and weights."""
+
+
+class ModelFolderError(ModelError):
+    """The folder is missing, or its config.json is missing or unreadable."""
+
+
+class TokenizerMissingError(ModelError):
+    """The folder holds no usable tokenizer."""
+
+
+class WeightsMissingError(ModelError):
+    """The folder holds no safetensors weights (pickled ones are never read)."""
+
+
+class WeightsMismatchError(ModelError):
+    """Weights do not fit the architecture: names or shapes differ, or a file is cut off."""
+
+
+class ArchitectureError(ModelError):
+    """config.json asks for something this code cannot run."""
+
+
+class Cache(Protocol):
+    """Keys and values of a running batch; rows leave as they finish."""
+
+    def drop(self, rows: list[int]) -> list[int]:
+        """Remove rows; returns, for each remaining place, the former row that now lies there."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """A causal language model over packed sequences; an `nn.Module`.
+
+    n sequences with T tokens in all: `tokens` is Long[T]; `cu_seqlens` is Int[n + 1], starts with 0 and ends with T.
+    """
+
+    hidden_size: int
+    vocab_size: int
+    max_positions: int
+    """Longest sequence in tokens."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def hidden(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Final-norm hidden states Float[T, d]; differentiable."""
+        ...
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits Float[n, V] of hidden states Float[n, d]; differentiable."""
+        ...
+
+    def prefill(self, tokens: Tensor, cu_seqlens: Tensor, new_tokens: int) -> tuple[Tensor, Cache]:
+        """Hidden states Float[n, d] of each sequence's last token, and a cache with room for `new_tokens` more."""
+        ...
+
+    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
+        """Append one token per row (Long[n]); returns its hidden states Float[n, d]."""
+        ...
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def train(self, mode: bool = True) -> Self: ...
+
+    def eval(self) -> Self: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any: ...
+
+    def export(self) -> Iterable[tuple[str, Tensor]]:
+        """Weights under transformers' names, one at a time (views where possible)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors as transformers reads them."""
+        ...
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """config.json of a model folder; raises `ModelFolderError`."""
+    path = Path(folder) / "config.json"
+    if not path.parent.is_dir():
+        raise ModelFolderError(f"no model folder {str(folder)!r}; give a local folder with config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFolderError(f"{str(folder)!r} has no config.json: not a model folder") from None
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"cannot read {path}: {error}") from error
+    if not isinstance(config, dict):
+        raise ModelFolderError(f"{path} is not a JSON object")
+    return config
+
+
+def load_model(
+    folder: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> LanguageModel:
+    """The model of a local folder in transformers format, in evaluation mode.
+
+    Plain Qwen2 and Qwen3 become our decoder, all else goes through transformers (no remote code, no network,
+    safetensors only). Raises subclasses of `ModelError`.
+    """
+    from aem_agent.model.decoder import Decoder, DecoderConfig
+
+    raw = read_config(folder)
+    config = DecoderConfig.from_json(raw)
+    if config is not None:
+        from aem_agent.model.weights import load_weights
+
+        model = Decoder(config, device="meta").to_empty(device="cpu")
+        model.reset_buffers()
+        load_weights(model, Path(folder))
+        return model.to(device=device, dtype=dtype).eval()
+    from aem_agent.model.hf import load_transformers_model
+
+    return load_transformers_model(Path(folder), raw, device=torch.device(device), dtype=dtype)
+
+
+def load_tokenizer(folder: str | Path) -> TokenizerLike:
+    """The tokenizer of a local folder; raises `TokenizerMissingError`, `ModelFolderError`."""
+    from aem_agent.model.tokenizers import Tokenizer
+
+    return Tokenizer.load(Path(folder))
