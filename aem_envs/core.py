@@ -39,8 +39,8 @@ class Info(TypedDict):
     """Which task; `reset(options={"task_id": …})` starts it again."""
     split: str
     task_type: str
-    seed: int | None
-    """The seed of the last `reset` that was given one."""
+    seed: int
+    """The seed of the last `reset` that was given one; one that the environment drew itself if none ever was."""
     won: bool
     score: float
     """Progress or quality in [0, 1]; equals the native return where the environment has no finer one."""
@@ -137,6 +137,8 @@ class TextEnv(gym.Env[str, str]):
 
     Rewards are native and unscaled. Success or failure of the task is `terminated`; a limit or broken infrastructure is
     `truncated` with `info["truncation_reason"]`. A malformed action never ends the episode and never raises.
+
+    A subclass' `reset` begins with `begin` and `choose_task` and both `reset` and `step` end with `show`, which feeds `render`.
     """
 
     capabilities = Capabilities()
@@ -147,6 +149,18 @@ class TextEnv(gym.Env[str, str]):
     action_space: spaces.Space[str] = FreeText()
     metadata: dict[str, Any] = {"render_modes": ["ansi", "human", "html"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's own declaration)
 
+    def __init__(self, *, split: str | None = None, max_steps: int = 50, render_mode: str | None = None) -> None:
+        """`split` is the one `reset` draws from unless its options name another (default: the first of `splits`)."""
+        self.split = self._known_split(self.splits[0] if split is None else split)
+        if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+            raise BadOptionError(f"max_steps must be an integer of at least 1, not {max_steps!r}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise BadOptionError(f"unknown render_mode {render_mode!r}; known: {', '.join(self.metadata['render_modes'])}")
+        self.max_steps = max_steps
+        self.render_mode = render_mode
+        self._seed: int | None = None
+        self._transcript: list[tuple[str | None, str]] = []
+
     def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
         """The first `limit` task ids of `split` in their fixed order (all if None; an unlimited split needs a limit).
 
@@ -154,6 +168,83 @@ class TextEnv(gym.Env[str, str]):
             BadOptionError: unknown split, or no limit for an unlimited one.
         """
         raise NotImplementedError
+
+    def split_of(self, task_id: str) -> str:
+        """The split that holds `task_id`; raises `BadOptionError` if none does."""
+        for split in self.splits:
+            if task_id in self.task_ids(split):
+                return split
+        raise BadOptionError(f"unknown task_id {task_id!r}: env.task_ids(split, limit) lists them")
+
+    def draw_task(self, split: str) -> str:
+        """A task of `split`, drawn by `self.np_random`."""
+        ids = self.task_ids(split)
+        return ids[int(self.np_random.integers(len(ids)))]
+
+    def begin(self, seed: int | None) -> int:
+        """Seed `self.np_random` if asked (or if it never was) and return the seed that `info` echoes."""
+        if seed is None and self._seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if seed is not None:
+            super().reset(seed=seed)
+            self._seed = seed
+        assert self._seed is not None
+        return self._seed
+
+    def choose_task(self, options: dict[str, Any] | None) -> tuple[str, str]:
+        """(split, task id) that `options` name; what they leave open is `self.split` and a task drawn by `self.np_random`.
+
+        Raises:
+            BadOptionError: an unknown option, split or task, or a task of another split than the one named.
+        """
+        options = options or {}
+        if unknown := sorted(map(str, options.keys() - {"task_id", "split"})):
+            raise BadOptionError(f"unknown reset option {unknown[0]!r}; known: task_id, split")
+        named = options.get("split")
+        split = None if named is None else self._known_split(named)
+        task_id = options.get("task_id")
+        if task_id is None:
+            split = split or self.split
+            return split, self.draw_task(split)
+        if not isinstance(task_id, str):
+            raise BadOptionError(f"task_id must be a string, not {task_id!r}")
+        home = self.split_of(task_id)
+        if split not in (None, home):
+            raise BadOptionError(f"task {task_id!r} is in split {home!r}, not in {split!r}")
+        return home, task_id
+
+    def _known_split(self, split: Any) -> str:
+        if not isinstance(split, str) or split not in self.splits:
+            raise BadOptionError(f"unknown split {split!r}; known: {', '.join(self.splits)}")
+        return split
+
+    def reset_needed(self, started: bool) -> ResetNeededError:
+        """The error for a `step` without a running episode."""
+        return ResetNeededError("the episode has ended: call reset" if started else "step before reset: call reset first")
+
+    def show(self, action: str | None, observation: str) -> None:
+        """Keep one exchange for `render` (`action` None begins an episode) and print it in mode `human`."""
+        if self.render_mode is None:
+            return
+        if action is None:
+            self._transcript.clear()
+        self._transcript.append((action, observation))
+        if self.render_mode == "human":
+            from aem_envs.render import ansi
+
+            print(ansi(action, observation), flush=True)
+
+    def render(self) -> str | None:  # type: ignore[override]  # Gymnasium's RenderFrame is unbound in its stubs
+        """`ansi`: the last exchange as text; `html`: the whole episode as a self-contained page; `human`: printed as it happens."""
+        if self.render_mode in (None, "human"):
+            return None
+        if not self._transcript:
+            raise ResetNeededError("nothing to render: call reset first")
+        from aem_envs import render
+
+        if self.render_mode == "ansi":
+            return render.ansi(*self._transcript[-1])
+        return render.page(type(self).__name__, self._transcript)
 
     def get_state(self) -> bytes:
         """Snapshot of the running episode as UTF-8 JSON, never pickle."""

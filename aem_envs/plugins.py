@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from aem_envs.core import AemEnvError
+from aem_envs.core import AemEnvError, BadOptionError, Expert
 
 T = TypeVar("T")
 
@@ -62,3 +62,22 @@ class Registry(Generic[T]):
 
 experts: "Registry[Any]" = Registry("experts")
 """`"<env id>/<expert name>"` to a factory `(**options) -> Expert`."""
+
+
+def make_expert(env_id: str, name: str = "expert", **options: Any) -> Expert:
+    """The expert `name` of the environment `env_id` ("module:EnvId" works too), or `name` itself as "module:factory".
+
+    Raises:
+        UnknownPluginError: no such expert.
+        BadOptionError: it does not take these options.
+    """
+    if ":" in env_id:
+        module, _, env_id = env_id.partition(":")
+        import_module(module)  # the user's own module: it adds its experts on import, as `gym.make` does
+    key = name if ":" in name else f"{env_id}/{name}"
+    factory = experts.get(key)
+    try:
+        expert: Expert = factory(**options)
+    except TypeError as error:
+        raise BadOptionError(f"expert {key!r} does not take {options}: {error}") from error
+    return expert

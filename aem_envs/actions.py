@@ -1,0 +1,21 @@
+"""Reading an action: an agent may send anything, and nothing it sends may raise."""
+
+from typing import Any
+
+MAX_ACTION = 10_000
+"""Characters of the longest action that is looked at."""
+
+
+def read_action(action: Any) -> tuple[str | None, str | None]:
+    """(action stripped, spaces collapsed, lower case; None), or (None or "", why it cannot be an action)."""
+    if not isinstance(action, str):
+        return None, f"an action is a string, not {type(action).__name__}"
+    if len(action) > MAX_ACTION:
+        return None, f"an action has at most {MAX_ACTION} characters, not {len(action)}"
+    if not action.isascii():
+        try:
+            action.encode()
+        except UnicodeEncodeError:
+            return None, "the action is not valid Unicode"
+    parsed = " ".join(action.lower().split())
+    return parsed, None if parsed else "the action is empty"
