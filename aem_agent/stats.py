@@ -28,7 +28,7 @@ class Counts(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of b − a over common tasks, its bootstrap interval, and the share of resamples above zero (ties count half)."""
+    """Mean of b − a over common tasks, its interval, and the share of resamples above zero (ties count half)."""
 
     mean: float
     interval: Interval

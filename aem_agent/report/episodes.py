@@ -1,0 +1,68 @@
+"""Episodes as collapsible HTML: what was seen, said, done, and what came back."""
+
+from aem_agent.report.html import Markup, escape, join, tag
+from aem_agent.types import Episode, Turn
+
+MAX_TEXT = 20_000
+"""Characters of one text shown at most; the record keeps the rest."""
+
+
+def outcome(episode: Episode) -> tuple[str, str]:
+    """(word, style class) for how an episode ended: won, lost, cut off or error, kept apart."""
+    if episode.error is not None:
+        return "error", "warn"
+    if episode.won:
+        return "won", "good"
+    return ("cut off", "soft") if episode.truncated else ("lost", "bad")
+
+
+def badge(word: str, style: str) -> Markup:
+    """A small coloured label; `style` is one of good, bad, warn, soft."""
+    return tag("span", word, class_=f"badge {style}")
+
+
+def _block(label: str, text: str) -> Markup:
+    cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT} more characters"
+    return join(tag("div", label, class_="label"), tag("pre", cut))
+
+
+def turn_view(turn: Turn, index: int) -> Markup:
+    """One turn, folded to its action and reward."""
+    flags = [
+        badge("no action found", "bad") if not turn.format_valid else "",
+        badge("not accepted", "warn") if turn.format_valid and not turn.action_valid else "",
+        badge(f"{turn.dropped_turns} turns left out", "soft") if turn.dropped_turns else "",
+        badge(f"reward {turn.reward:g}", "good" if turn.reward > 0 else "bad") if turn.reward else "",
+    ]
+    summary = tag("summary", tag("span", index, class_="index"), tag("code", turn.action or "(empty)"), " ", *flags)
+    facts = [f"finish: {turn.response.finish_reason}"]
+    if turn.response.token_ids:
+        facts.append(f"{len(turn.prompt_token_ids)} prompt tokens, {len(turn.response.token_ids)} response tokens")
+    if turn.format_error:
+        facts.append(f"parser: {turn.format_error}")
+    if turn.info.get("action_error"):
+        facts.append(f"environment: {turn.info['action_error']}")
+    body = [_block("observation", turn.observation), _block("response", turn.response.text)]
+    if turn.action != turn.response.text:
+        body.append(_block("action", turn.action))
+    return tag("details", summary, *body, tag("div", " · ".join(facts), class_="label"), class_="turn")
+
+
+def episode_view(episode: Episode, *, open_: bool = False) -> Markup:
+    """One episode, folded to a line; `open_` unfolds it (its turns stay folded)."""
+    word, style = outcome(episode)
+    line = [
+        f"{len(episode.turns)} steps",
+        f"return {episode.return_:g}",
+        *([f"truncated: {episode.truncation_reason}"] if episode.truncated else []),
+        *([episode.task_type] if episode.task_type else []),
+        *([f"attempt {episode.repeat + 1}"] if episode.repeat else []),
+    ]
+    note = tag("span", " · ".join(line), class_="soft")
+    summary = tag("summary", badge(word, style), tag("code", episode.task_id), " ", note)
+    turns = [turn_view(turn, i) for i, turn in enumerate(episode.turns, 1)]
+    end = [_block("final observation", episode.final_observation)] if episode.final_observation else []
+    error = [_block("error", episode.error)] if episode.error else []
+    return Markup(
+        f'<details class="episode"{" open" if open_ else ""}>{escape(join(summary, *error, *turns, *end))}</details>'
+    )

@@ -1,0 +1,102 @@
+"""Self-contained HTML pages: one file, no script, no outside request, light and dark.
+
+Everything that is not `Markup` is escaped when it enters a page, so a hostile text cannot become markup because someone
+forgot it. The page's content security policy allows one thing: this room's own style sheet, by hash.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from aem_envs.sanitize import for_html
+
+
+class Markup(str):
+    """Finished HTML. Adding or joining keeps it so; plain strings are escaped as they are added."""
+
+    __slots__ = ()
+
+    def __add__(self, other: str) -> "Markup":
+        return Markup(str.__add__(self, escape(other)))
+
+    def __radd__(self, other: str) -> "Markup":
+        return Markup(str.__add__(escape(other), self))
+
+    def join(self, parts: Iterable[str]) -> "Markup":
+        return Markup(str.join(self, map(escape, parts)))
+
+
+def escape(value: object) -> Markup:
+    """`value` as safe HTML: `Markup` as it is, anything else as sanitised and escaped text."""
+    return value if isinstance(value, Markup) else Markup(for_html(str(value)))
+
+
+def join(*parts: object) -> Markup:
+    """All parts, escaped where they are not markup, one after the other."""
+    return Markup("".join(map(escape, parts)))
+
+
+def tag(name: str, *parts: object, **attributes: object) -> Markup:
+    """`<name attributes>parts</name>`; `class_` means `class`, inner underscores hyphens, None leaves an attribute out."""
+    given = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
+    written = "".join(f' {key}="{escape(value)}"' for key, value in given.items())
+    return Markup(f"<{name}{written}>{join(*parts)}</{name}>")
+
+
+def paragraph(*parts: object, note: bool = False) -> Markup:
+    """A paragraph; `note` sets it small and soft."""
+    return tag("p", *parts, class_="note" if note else None)
+
+
+def table(headers: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Iterable[int] = ()) -> Markup:
+    """A table. Columns whose index is in `numbers`, and all cells holding an int or a float, are aligned right."""
+    right = set(numbers)
+
+    def cell(name: str, column: int, value: object) -> Markup:
+        is_number = column in right or (isinstance(value, int | float) and not isinstance(value, bool))
+        return tag(name, value, class_="number" if is_number else None)
+
+    head = tag("tr", *(cell("th", i, h) for i, h in enumerate(headers)))
+    body = [tag("tr", *(cell("td", i, v) for i, v in enumerate(row))) for row in rows]
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="scroll")
+
+
+def tiles(figures: Iterable[tuple[object, object, object]]) -> Markup:
+    """Key figures as (name, value, detail) cards in a row."""
+
+    def card(*parts: object) -> Markup:
+        lines = zip(parts, ("name", "value", "detail"))
+        return tag("div", *(tag("div", part, class_=class_) for part, class_ in lines), class_="tile")
+
+    return tag("div", *(card(*figure) for figure in figures), class_="tiles")
+
+
+@cache
+def _style() -> tuple[str, str]:
+    """The style sheet and its CSP hash."""
+    css = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    return css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+
+
+def page(title: str, sections: Iterable[tuple[str, str]], *, subtitle: str = "", footer: str = "") -> str:
+    """A whole document: a heading and (section heading, body) pairs; a section without heading follows the one before.
+
+    Bodies made by this room's functions are `Markup`; a plain `str` is shown as text. No script, no network: the file
+    can be mailed, and opened from disk.
+    """
+    css, digest = _style()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    body = join(
+        tag("header", tag("h1", title), tag("p", subtitle, class_="subtitle") if subtitle else ""),
+        *(tag("section", tag("h2", heading) if heading else "", content) for heading, content in sections),
+        tag("footer", footer) if footer else "",
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+        f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
