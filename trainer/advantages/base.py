@@ -1,0 +1,55 @@
+"""What every advantage estimator is given, what it returns, and the registry they are found in."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from aem_envs.plugins import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """One batch of completed episodes, seen from the side of credit assignment (layout: `trainer.tensors`).
+
+    Responses lie episode after episode and turn after turn; tokens response after response.
+    """
+
+    returns: Tensor
+    """[episodes] shaped returns R."""
+    rewards: Tensor
+    """[responses] shaped reward of each turn; their sum over an episode is its return."""
+    episode_index: Tensor
+    """[responses] int64, response → episode."""
+    group_of_episode: Tensor
+    """[episodes] int64, episode → rollout group."""
+    n_groups: int
+    terminated: Tensor
+    """[episodes] bool; false means truncated."""
+    span_index: Tensor
+    """[tokens] int64, token → response."""
+    values: Tensor | None = None
+    """The critic's V, [responses] at the end of each prompt, or [tokens] before each response token."""
+    final_values: Tensor | None = None
+    """[episodes] V of the last state; read for truncated episodes only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advantages:
+    """What an estimator returns: unmodulated, ready for the step penalty and then AEM."""
+
+    values: Tensor
+    """[responses] or [tokens], as `per` says."""
+    per: Literal["response", "token"]
+    targets: Tensor | None = None
+    """What the critic should learn, shaped as `values`; None without a critic."""
+
+
+class Estimator(Protocol):
+    """An estimator is a pure function; its options are keywords."""
+
+    def __call__(self, signals: Signals) -> Advantages: ...
+
+
+estimators: Registry[Estimator] = Registry("estimators")
+"""`name` to `(signals, **options) -> Advantages`; others may add theirs as entry points of `aem_suite.estimators`."""

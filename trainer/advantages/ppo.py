@@ -1,0 +1,64 @@
+"""PPO's advantages with a critic: GAE (arXiv 1506.02438, 1707.06347) over turns (default) or over tokens.
+
+    δ_t = r_t + γ·V_{t+1} − V_t        A_t = Σ_{k ≥ t} (γλ)^{k−t} δ_k        target_t = A_t + V_t
+
+Over turns V_t is taken at the end of turn t's prompt; over tokens before each response token, the environment's words
+in between being skipped, and a turn's reward arrives with its last token. After the last step V is 0 if the episode
+terminated, and the critic's value of the last state if it was truncated.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+from trainer.advantages.base import Advantages, Signals
+from trainer.tensors import discounted_sum, last_of_segment, whiten
+
+
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    bootstrap: Tensor,
+    episode_of_step: Tensor,
+    *,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+) -> tuple[Tensor, Tensor]:
+    """Advantages and critic targets of steps that lie episode after episode, in time order.
+
+    rewards, values, episode_of_step [steps]; bootstrap [episodes], V after the last step → two [steps].
+    """
+    following = values.roll(-1).where(~last_of_segment(episode_of_step), bootstrap[episode_of_step])
+    advantages = discounted_sum(rewards + gamma * following - values, episode_of_step, gamma * lam)
+    return advantages, advantages + values
+
+
+def ppo(
+    signals: Signals,
+    *,
+    level: Literal["turn", "token"] = "turn",
+    gamma: float = 1.0,
+    lam: float = 0.95,
+    whitened: bool = True,
+) -> Advantages:
+    """GAE per response (level "turn") or per token; `whitened` over the batch here, since AEM must come after.
+
+    Targets are neither whitened nor modulated. Raises ValueError without the critic's values, or with values of the
+    other level.
+    """
+    if signals.values is None or signals.final_values is None:
+        raise ValueError("ppo needs a critic: signals.values and signals.final_values are missing")
+    rewards, episode = signals.rewards, signals.episode_index
+    if level == "token":
+        at_end = last_of_segment(signals.span_index)
+        rewards = rewards[signals.span_index].where(at_end, rewards.new_zeros(()))
+        episode = episode[signals.span_index]
+    if signals.values.shape != episode.shape:
+        raise ValueError(
+            f"level={level!r} needs {episode.shape[0]} values, one per {level}, got {signals.values.shape[0]}"
+        )
+    bootstrap = signals.final_values.where(~signals.terminated, signals.final_values.new_zeros(()))
+    advantages, targets = gae(rewards, signals.values, bootstrap, episode, gamma=gamma, lam=lam)
+    return Advantages(
+        whiten(advantages) if whitened else advantages, "response" if level == "turn" else "token", targets
+    )

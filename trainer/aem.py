@@ -1,0 +1,201 @@
+"""Adaptive Entropy Modulation: scale every response's advantage by how certain the policy was, relative to its group.
+
+For each response with mean token entropy H̄ (nats, old policy, full vocabulary, sampling temperature), within its scope:
+
+    H̃ = (H̄ − min H̄) / (max H̄ − min H̄)        α = exp(−λ·H̃) / mean[exp(−λ·H̃)]        A' = α·A
+
+α = 1 for a whole scope whose range max − min is below `range_guard`. α > 0 and mean(α) = 1 over responses, so signs
+stay and the average step keeps its size. Low entropy gives α > 1. Modulation is the last word on advantages: whitening
+afterwards would flip signs, and a critic's targets come from the unmodulated ones.
+
+Source: Zhao et al., Adaptive Entropy Modulation, arXiv 2605.00425. Needs torch and `trainer.tensors` only.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainer.tensors import count_segments, segment_max, segment_mean, segment_min, segment_sum
+
+Scope = Literal["group", "trajectory", "batch"]
+Direction = Literal["normal", "reversed"]
+SignMask = Literal["fall", "rise"]
+Proxy = Literal["mean_token_entropy", "mean_token_surprisal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Modulation:
+    """What `modulate` returns."""
+
+    advantages: Tensor
+    """A' = α·A, shaped as the advantages that came in."""
+    alpha: Tensor
+    """[n responses], detached; exactly 1 where guarded, uncounted, or λ = 0."""
+    stats: dict[str, Tensor]
+    """Scalars, detached, left on the device: see `docs/algorithms.md` for each name."""
+
+
+def mean_token_entropy(token_entropies: Tensor, span_index: Tensor, n_responses: int) -> Tensor:
+    """H̄ = (1/L) Σ_k H(π(·|s, a_<k)): token entropies [tokens] in nats → [n_responses]; no tokens give 0."""
+    return segment_mean(token_entropies, span_index, n_responses)
+
+
+def mean_token_surprisal(token_logprobs: Tensor, span_index: Tensor, n_responses: int) -> Tensor:
+    """(1/L) Σ_k −log π(a_k|s, a_<k): log-probs of the sampled tokens [tokens] → [n_responses], nats."""
+    return -segment_mean(token_logprobs, span_index, n_responses)
+
+
+def modulate(
+    advantages: Tensor,
+    uncertainty: Tensor,
+    response_group: Tensor,
+    *,
+    lam: float = 1.0,
+    scope: Scope = "group",
+    direction: Direction = "normal",
+    range_guard: float = 0.1,
+    shuffle: bool = False,
+    generator: torch.Generator | None = None,
+    sign_mask: SignMask | None = None,
+    trajectory: Tensor | None = None,
+    counted: Tensor | None = None,
+    span_index: Tensor | None = None,
+    n_segments: int | None = None,
+) -> Modulation:
+    """Modulate `advantages` by α, as in the module's docstring.
+
+    - advantages: [n] one per response, or [tokens] one per token with `span_index` [tokens] (token → response).
+    - uncertainty: [n] H̄ (or another proxy) in nats. response_group: [n] int64, response → rollout group.
+    - lam: λ ≥ 0; 0 gives α = 1 and the advantages bit for bit.
+    - scope: over what min, max and mean run; "trajectory" needs `trajectory` [n] int64, response → episode.
+    - direction: "reversed" uses exp(+λH̃) (ablation).
+    - range_guard: nats. A range that is not finite is guarded too.
+    - shuffle: permute α among the counted responses of each scope (control); needs `generator`, on the same device.
+    - sign_mask: keep only entries with A·(α−1) > 0 ("fall": entropy should fall) or < 0 ("rise"); the others' advantage
+      becomes 0, and so does every entry with α = 1.
+    - counted: bool [n], the responses that count for min, max and mean: those of all completed episodes, whether or not
+      the loss uses them. The others get α = 1. Default: all.
+    - n_segments: number of groups (or trajectories), if known; otherwise found out, which waits for the device once.
+
+    α is a constant for autograd. Raises ValueError on arguments that do not fit together.
+    """
+    _check(advantages, uncertainty, response_group, lam, scope, direction, sign_mask, trajectory, span_index)
+    if shuffle and generator is None:
+        raise ValueError("shuffle=True needs a torch.Generator: pass generator=")
+    entropy = uncertainty.detach()
+    entropy = entropy.to(torch.promote_types(entropy.dtype, torch.float32))
+    counted = torch.ones_like(entropy, dtype=torch.bool) if counted is None else counted
+    if scope == "batch":
+        segment, n = torch.zeros_like(response_group), 1
+    else:
+        segment = response_group if trajectory is None or scope == "group" else trajectory
+        n = count_segments(segment) if n_segments is None else n_segments
+    alpha, active, occupied = _alpha(entropy, segment, n, counted, -lam if direction == "normal" else lam, range_guard)
+    if shuffle and generator is not None:
+        alpha = _shuffled(alpha, segment + n * ~counted, generator)
+
+    factor = (alpha if span_index is None else alpha[span_index]).to(advantages.dtype)
+    modulated = factor * advantages
+    if sign_mask is not None:
+        signed = advantages.detach() * (factor - 1) * (1 if sign_mask == "fall" else -1)
+        modulated = modulated.where(signed > 0, modulated.new_zeros(()))
+    stats = _alpha_stats(alpha, entropy, counted) | _advantage_stats(advantages.detach(), modulated.detach())
+    stats["guarded_share"] = (occupied & ~active).sum() / occupied.sum().clamp_min(1)
+    return Modulation(modulated, alpha, stats)
+
+
+def _alpha(
+    entropy: Tensor, segment: Tensor, n: int, counted: Tensor, signed_lam: float, range_guard: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """α [responses], which of the n segments are modulated [n], and which have a counted response [n]."""
+    low = segment_min(entropy.where(counted, entropy.new_full((), torch.inf)), segment, n)
+    high = segment_max(entropy.where(counted, entropy.new_full((), -torch.inf)), segment, n)
+    spread = high - low
+    active = (spread >= range_guard) & (spread > 0) & spread.isfinite()
+    size = segment_sum(counted.to(entropy.dtype), segment, n)
+    use = active[segment] & counted
+    relative = (entropy - low[segment]) / spread[segment]
+    # exp(±λH̃) up to a factor that the mean takes out again, kept ≤ 1 so that no λ overflows
+    weight = (signed_lam * relative - max(signed_lam, 0.0)).exp().where(use, entropy.new_zeros(()))
+    mean = segment_sum(weight, segment, n) / size
+    return (weight / mean[segment]).where(use, entropy.new_ones(())), active, size > 0
+
+
+def _shuffled(alpha: Tensor, segment: Tensor, generator: torch.Generator) -> Tensor:
+    """α with its entries permuted uniformly within each segment."""
+    order = torch.randperm(alpha.shape[0], generator=generator, device=alpha.device)
+    source = order[segment[order].argsort(stable=True)]
+    return torch.empty_like(alpha).scatter(0, segment.argsort(stable=True), alpha[source])
+
+
+def _alpha_stats(alpha: Tensor, entropy: Tensor, counted: Tensor) -> dict[str, Tensor]:
+    """Quantiles of α, and min, max, mean of H̄, over the counted responses; NaN where there are none."""
+    count = counted.sum()
+    ordered = alpha.where(counted, alpha.new_full((), torch.inf)).sort().values
+    ordered = torch.nn.functional.pad(ordered, (0, 2), value=torch.inf)  # so that the reads below never run out
+    place = (count - 1).clamp_min(0) * torch.tensor([0.05, 0.5, 0.95], device=alpha.device)
+    below = place.long()
+    low, high = ordered[below], ordered[below + 1]
+    quantiles = torch.where(place > below, low + (high - low) * (place - below), low)
+    quantiles = quantiles.where(count > 0, alpha.new_full((), torch.nan))
+    everyone = torch.zeros_like(counted, dtype=torch.int64)
+    zero, inf = entropy.new_zeros(()), entropy.new_full((), torch.inf)
+    least = segment_min(entropy.where(counted, inf), everyone, 1)[0]
+    most = segment_max(entropy.where(counted, -inf), everyone, 1)[0]
+    return {
+        "alpha_q05": quantiles[0],
+        "alpha_q50": quantiles[1],
+        "alpha_q95": quantiles[2],
+        "uncertainty_min": least,
+        "uncertainty_max": most,
+        "uncertainty_mean": entropy.where(counted, zero).sum() / count,
+    }
+
+
+def _advantage_stats(before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """Mass (Σ of positive or negative entries) before and after, Σ αA, and shares of positive and negative entries."""
+    return {
+        "advantage_sum": after.sum(),
+        "positive_mass_before": before.clamp_min(0).sum(),
+        "negative_mass_before": before.clamp_max(0).sum(),
+        "positive_mass": after.clamp_min(0).sum(),
+        "negative_mass": after.clamp_max(0).sum(),
+        "positive_share": (before > 0).to(torch.float32).mean(),
+        "negative_share": (before < 0).to(torch.float32).mean(),
+    }
+
+
+def _check(
+    advantages: Tensor,
+    uncertainty: Tensor,
+    response_group: Tensor,
+    lam: float,
+    scope: str,
+    direction: str,
+    sign_mask: str | None,
+    trajectory: Tensor | None,
+    span_index: Tensor | None,
+) -> None:
+    """Refuse arguments that do not fit together."""
+    if scope not in ("group", "trajectory", "batch"):
+        raise ValueError(f"scope {scope!r}: choose group, trajectory or batch")
+    if direction not in ("normal", "reversed"):
+        raise ValueError(f"direction {direction!r}: choose normal or reversed")
+    if sign_mask not in (None, "fall", "rise"):
+        raise ValueError(f"sign_mask {sign_mask!r}: choose None, fall or rise")
+    if lam < 0:
+        raise ValueError(f"lam must be ≥ 0, got {lam}: use direction='reversed' instead of a negative λ")
+    if scope == "trajectory" and trajectory is None:
+        raise ValueError("scope='trajectory' needs trajectory=, the episode of each response")
+    if uncertainty.shape != response_group.shape:
+        raise ValueError(
+            f"uncertainty {tuple(uncertainty.shape)} and response_group {tuple(response_group.shape)} differ"
+        )
+    indexed = uncertainty if span_index is None else span_index
+    if advantages.shape != indexed.shape:
+        raise ValueError(
+            f"advantages {tuple(advantages.shape)} need one entry per response, or per token with span_index=; "
+            f"expected {tuple(indexed.shape)}"
+        )
