@@ -146,7 +146,6 @@ class _Draft:
         self._lay_targets()
         fewest, most = _OTHERS[size, room.room]
         self._lay_others(fewest + int(draw() * (most - fewest + 1)))
-        self.lying.sort(key=lambda _: draw())  # what lies together is listed in this order
 
     def _lay(self, kind: str, barred: str | None = None) -> None:
         spots, cumulative = _places(self.room, kind, barred)
