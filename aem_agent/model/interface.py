@@ -124,11 +124,12 @@ def load_model(
     Plain Qwen2 and Qwen3 become our decoder, all else goes through transformers (no remote code, no network,
     safetensors only). Raises subclasses of `ModelError`.
     """
-    from aem_agent.model.decoder import Decoder, DecoderConfig
+    from aem_agent.model.config import DecoderConfig
 
     raw = read_config(folder)
     config = DecoderConfig.from_json(raw)
     if config is not None:
+        from aem_agent.model.decoder import Decoder
         from aem_agent.model.weights import load_weights
 
         model = Decoder(config, device="meta").to_empty(device="cpu")

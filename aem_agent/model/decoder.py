@@ -1,0 +1,205 @@
+"""A compact decoder of the Qwen2 / Qwen3 family, one module for sampling and training.
+
+Pre-norm blocks of grouped-query attention with rotary positions and a SwiGLU feed-forward. Qwen2 has biases on q, k and v;
+Qwen3 normalises each head of q and k instead. Query, key and value weights are one matrix, gate and up another
+(fewer, larger products); `weights.py` splits them into transformers' names. Logits equal transformers' to 1e-5 in fp32.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aem_agent.model.cache import KVCache
+from aem_agent.model.config import DecoderConfig
+from aem_agent.model.packing import Packing, attend
+from aem_agent.types import ContextOverflowError
+
+Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q Float[m, H, hd], k Float[m, KV, hd], v Float[m, KV, hd]) → Float[m, H·hd]."""
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight over the last dimension."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward of one layer, on flat tokens."""
+
+    def __init__(self, config: DecoderConfig, index: int) -> None:
+        super().__init__()
+        c, self.index = config, index
+        self.config = config
+        self.norm1 = RMSNorm(c.hidden_size, c.norm_eps)
+        self.qkv = nn.Linear(c.hidden_size, (c.heads + 2 * c.kv_heads) * c.head_dim, bias=c.family == "qwen2")
+        if c.family == "qwen3":
+            self.q_norm, self.k_norm = RMSNorm(c.head_dim, c.norm_eps), RMSNorm(c.head_dim, c.norm_eps)
+        self.out = nn.Linear(c.heads * c.head_dim, c.hidden_size, bias=False)
+        self.norm2 = RMSNorm(c.hidden_size, c.norm_eps)
+        self.gate_up = nn.Linear(c.hidden_size, 2 * c.ffn, bias=False)
+        self.down = nn.Linear(c.ffn, c.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rope: Tensor, attention: Attention, last: Tensor | None = None) -> Tensor:
+        """x Float[m, d], rope Float[2, m, 1, hd] → Float[m, d]; with `last` (Long[n]) only those rows are carried on,
+        though all give keys and values: the final layer of a prefill needs no more."""
+        c = self.config
+        h = self.norm1(x)
+        if last is None:
+            qkv = self.qkv(h).view(-1, c.heads + 2 * c.kv_heads, c.head_dim)
+            qk, v = qkv.split([c.heads + c.kv_heads, c.kv_heads], dim=1)
+            if c.family == "qwen3":
+                q, k = qk.split([c.heads, c.kv_heads], dim=1)
+                qk = torch.cat([self.q_norm(q), self.k_norm(k)], dim=1)
+            q, k = rotate(qk, rope).split([c.heads, c.kv_heads], dim=1)
+        else:
+            x, cut = x[last], c.heads * c.head_dim
+            bias = self.qkv.bias
+            q = F.linear(h[last], self.qkv.weight[:cut], None if bias is None else bias[:cut])
+            kv = F.linear(h, self.qkv.weight[cut:], None if bias is None else bias[cut:])
+            q, (k, v) = q.view(-1, c.heads, c.head_dim), kv.view(-1, 2, c.kv_heads, c.head_dim).unbind(1)
+            if c.family == "qwen3":
+                q, k = self.q_norm(q), self.k_norm(k)
+            q, k = rotate(q, rope[:, last]), rotate(k, rope)
+        x = x + self.out(attention(self.index, q, k, v))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
+
+
+def rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Rotary positions: x Float[m, heads, hd]; rope[0] holds cosines, rope[1] sines with the first half negated."""
+    return torch.addcmul(x * rope[0], x.roll(x.shape[-1] // 2, -1), rope[1])
+
+
+class Decoder(nn.Module):
+    """The decoder; see `interface.LanguageModel` for its methods."""
+
+    rope: Tensor
+
+    def __init__(self, config: DecoderConfig, device: str | torch.device = "cpu") -> None:
+        super().__init__()
+        self.config = config
+        self.hidden_size, self.vocab_size = config.hidden_size, config.vocab_size
+        self.max_positions = config.max_positions
+        with torch.device(device):
+            self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+            self.blocks = nn.ModuleList(Block(config, i) for i in range(config.layers))
+            self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+            self.lm_head = None if config.tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.register_buffer("rope", torch.empty(2, config.max_positions, 1, config.head_dim), persistent=False)
+        if torch.device(device).type != "meta":
+            self.reset_buffers()
+
+    def reset_buffers(self) -> None:
+        """Fill the rotary table (float32 whatever the weights' type)."""
+        c = self.config
+        inverse = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2, dtype=torch.float32) / c.head_dim)
+        angle = torch.outer(torch.arange(c.max_positions, dtype=torch.float32), inverse)
+        cos, sin = angle.cos(), angle.sin()
+        table = torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
+        self.rope = table.unsqueeze(2).to(self.rope.device)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int, std: float = 0.02) -> "Decoder":
+        """Seeded normal weights, residual outputs scaled by 1/√(2·layers) as in GPT-2; norms 1, biases 0."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, p in self.named_parameters():
+            if p.dim() < 2:
+                p.fill_(0.0 if name.endswith("bias") else 1.0)
+            else:
+                residual = name.endswith(("out.weight", "down.weight"))
+                scale = std / (2 * self.config.layers) ** 0.5 if residual else std
+                p.copy_(torch.randn(p.shape, generator=generator) * scale)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.weight.device
+
+    def hidden(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
+        """Final-norm hidden states Float[T, d] of packed sequences; raises `ContextOverflowError`."""
+        packing = Packing.of(cu_seqlens, self.max_positions)
+        x = self.embed(tokens)
+        rope = self._rope_at(packing.positions, x.dtype)
+        for block in self.blocks:
+            x = block(x, rope, lambda _, q, k, v: attend(q, k, v, packing))
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits Float[n, V]."""
+        return F.linear(hidden, self.embed.weight if self.lm_head is None else self.lm_head.weight)
+
+    @torch.no_grad()
+    def prefill(self, tokens: Tensor, cu_seqlens: Tensor, new_tokens: int) -> tuple[Tensor, KVCache]:
+        """Hidden states Float[n, d] of the last tokens, and a cache with room; raises `ContextOverflowError`."""
+        c, packing = self.config, Packing.of(cu_seqlens, self.max_positions)
+        if packing.longest + new_tokens > self.max_positions:
+            raise ContextOverflowError(
+                f"prompt of {packing.longest} tokens and {new_tokens} new ones, the model takes {self.max_positions}"
+            )
+        x = self.embed(tokens)
+        cache = KVCache(c.layers, packing.n, packing.longest + new_tokens, c.kv_heads, c.head_dim, x)
+        cache.lengths.copy_(packing.lengths)
+        cache.longest = packing.longest
+        slots, last = packing.slots(cache.width), packing.last
+        mask = torch.arange(packing.longest, device=x.device) < packing.lengths[:, None]
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            cache.write(layer, slots, k, v)
+            if layer < c.layers - 1:
+                return attend(q, k, v, packing)
+            return attend_cached(q, *cache.read(layer), mask)
+
+        rope = self._rope_at(packing.positions, x.dtype)
+        for block in self.blocks:
+            x = block(x, rope, attention, last if block.index == c.layers - 1 else None)
+        return self.norm(x), cache
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
+        """Append one token per row; hidden states Float[n, d]."""
+        slots, positions, mask = cache.append()
+
+        def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            cache.write(layer, slots, k, v)
+            return attend_cached(q, *cache.read(layer), mask)
+
+        x = self.embed(tokens)
+        rope = self._rope_at(positions, x.dtype)
+        for block in self.blocks:
+            x = block(x, rope, attention)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def export(self) -> Iterable[tuple[str, Tensor]]:
+        """Weights under transformers' names, one at a time."""
+        from aem_agent.model.weights import export_weights
+
+        return export_weights(self)
+
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors."""
+        from aem_agent.model.weights import save_weights
+
+        save_weights(self, Path(folder))
+
+    def _rope_at(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.rope.index_select(1, positions).to(dtype)
+
+
+def attend_cached(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """One query per row against its cache: q Float[n, H, hd], k and v Float[n, KV, L, hd], mask Bool[n, L] → Float[n, H·hd].
+
+    The query heads of one key head are given as if they were successive queries: they share keys and mask.
+    """
+    n, heads, head_dim = q.shape
+    grouped = q.view(n, k.shape[1], heads // k.shape[1], head_dim)
+    return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask[:, None, None]).reshape(n, heads * head_dim)
