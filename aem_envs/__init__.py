@@ -8,6 +8,7 @@
 
 import gymnasium as gym
 
+import aem_envs.shared_text  # noqa: F401  # lets AsyncVectorEnv share texts
 from aem_envs.core import (
     AemEnvError,
     BadOptionError,

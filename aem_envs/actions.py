@@ -19,3 +19,8 @@ def read_action(action: Any) -> tuple[str | None, str | None]:
             return None, "the action is not valid Unicode"
     parsed = " ".join(action.lower().split())
     return parsed, None if parsed else "the action is empty"
+
+
+def shown(action: Any) -> str:
+    """`action` for a person's eyes: never raises, whatever was sent."""
+    return action[:1_000] if isinstance(action, str) else f"({type(action).__name__})"

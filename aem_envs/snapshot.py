@@ -9,7 +9,7 @@ from aem_envs.core import BadStateError
 
 MAX_BYTES = 1 << 20
 """Largest snapshot that is looked at."""
-MAX_SEED = (1 << 64) - 1
+MAX_SEED = (1 << 256) - 1
 """Largest seed a snapshot may name."""
 
 _PCG64_WORD = 1 << 128

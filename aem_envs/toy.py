@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 
 from aem_envs import snapshot
-from aem_envs.actions import read_action
+from aem_envs.actions import read_action, shown
 from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv
 
 COLOURS = ("red", "blue")
@@ -104,7 +104,7 @@ class ToyEnv(TextEnv):
         terminated = won or failed
         truncated = not terminated and self._steps >= self.max_steps
         self._running = not (terminated or truncated)
-        self.show(str(action), observation)
+        self.show(shown(action), observation)
         info = self._info(observation, error is None, error, parsed)
         info["won"], info["score"] = won, float(won)
         info["truncation_reason"] = "max_steps" if truncated else None
@@ -177,7 +177,7 @@ class ToyEnv(TextEnv):
     def _apply(self, action: str) -> str:
         """Carry out an admissible action and say what comes of it."""
         if action.startswith("open"):
-            return f"You {action}."
+            return f"You {action.replace('open', 'open the')}."
         if action == "take key":
             self._key = True
             return "You take the key."
