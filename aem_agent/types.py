@@ -25,6 +25,15 @@ class TrainingNeedsTokensError(AgentError):
     """A text engine was asked to produce training data: only token engines record what was sampled."""
 
 
+class RolloutInterruptedError(AgentError):
+    """A run was stopped before all episodes were played. `groups` holds those that were."""
+
+    def __init__(self, groups: "Sequence[RolloutGroup]") -> None:
+        self.groups = tuple(groups)
+        played = sum(len(g.episodes) for g in self.groups)
+        super().__init__(f"interrupted after {played} completed episodes; resume the run to play the rest")
+
+
 class ContextOverflowError(AgentError):
     """A prompt cannot be made to fit even after the prompt spec's overflow rule."""
 
@@ -218,6 +227,8 @@ class Policy(Protocol):
     """Makes one `EpisodePolicy` per episode. Shared by all episodes of a run."""
 
     name: str
+    trainable: bool
+    """Its responses carry the sampled token ids, so that one can train on them."""
 
     def start(self, env: Any, task: TaskRef, seed: int) -> EpisodePolicy:
         """`env` is the unwrapped environment, for experts that may read its state; model policies ignore it."""

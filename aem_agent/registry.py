@@ -1,0 +1,28 @@
+"""Registries of the agent room. A name, or `module:attribute` of the user's own code, gives a factory `(**options) -> object`.
+
+Entries are strings, so that importing this module imports none of what it names.
+"""
+
+from typing import Any
+
+from aem_envs.plugins import Registry
+
+prompt_specs: "Registry[Any]" = Registry("prompt_specs")
+"""Name to a factory of `aem_agent.prompts.PromptSpec`."""
+prompt_specs.add("plain", "aem_agent.prompts:PlainSpec")
+prompt_specs.add("plain-full", "aem_agent.prompts:PlainFullSpec")
+prompt_specs.add("think-action", "aem_agent.prompts:ThinkActionSpec")
+
+parsers: "Registry[Any]" = Registry("parsers")
+"""Name to a factory of `aem_agent.parsers.Parser`."""
+parsers.add("line", "aem_agent.parsers:LineParser")
+parsers.add("think-action", "aem_agent.parsers:ThinkActionParser")
+
+env_texts: "Registry[Any]" = Registry("env_texts")
+"""Environment id to a factory of `aem_agent.env_texts.EnvText`: how prompts read that environment's texts."""
+env_texts.add("aem/ALFWorld-v0", "aem_agent.env_texts:AlfworldText")
+
+policies: "Registry[Any]" = Registry("policies")
+"""Name to a factory `(**options) -> aem_agent.types.Policy` of a policy without a model."""
+policies.add("random", "aem_agent.policies:RandomPolicy")
+policies.add("scripted", "aem_agent.policies:ScriptedPolicy")
