@@ -39,7 +39,7 @@ def join(*parts: object) -> Markup:
 
 
 def tag(name: str, *parts: object, **attributes: object) -> Markup:
-    """`<name attributes>parts</name>`; `class_` means `class`, inner underscores hyphens, None leaves an attribute out."""
+    """`<name attributes>parts</name>`; `class_` is `class`, inner underscores become hyphens, None is left out."""
     given = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None}
     written = "".join(f' {key}="{escape(value)}"' for key, value in given.items())
     return Markup(f"<{name}{written}>{join(*parts)}</{name}>")

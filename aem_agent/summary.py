@@ -1,0 +1,243 @@
+"""What a set of episodes says: success with intervals, by task type, pass@k, lengths, errors; and how two runs differ.
+
+Errored episodes are neither successes nor failures: they are counted apart and enter no rate.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aem_agent.stats import Counts, Difference, Interval, clustered_wilson, paired_bootstrap, pass_at_k
+from aem_agent.types import AgentError, Episode
+
+SCHEMA = 1
+"""Version of `summary.json`."""
+
+METRICS = ("success", "score", "return", "steps")
+"""What `compare` compares."""
+
+
+class NothingInCommonError(AgentError):
+    """Two runs share no task that both completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Outcomes of some completed episodes."""
+
+    n: int
+    """Completed episodes: the denominator of every rate here."""
+    tasks: int
+    successes: int
+    success_rate: float | None
+    """None where n is 0, as for every mean."""
+    success_interval: Interval
+    """95 % Wilson interval, clustered by task (`stats.clustered_wilson`)."""
+    mean_return: float | None
+    """Native rewards, unshaped."""
+    mean_score: float | None
+    mean_steps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """`summary.json`. All of it follows from the episodes and the number planned."""
+
+    env_id: str
+    split: str
+    n: int
+    tasks: int
+    successes: int
+    success_rate: float | None
+    success_interval: Interval
+    mean_return: float | None
+    mean_score: float | None
+    mean_steps: float | None
+    pass_at_k: dict[str, float]
+    """k → mean over the tasks with at least k completed attempts; k = 1, 2, 4, … and the most attempts."""
+    by_task_type: dict[str, Rates]
+    invalid_action_rate: float | None
+    """Share of turns without an action in the response, or with one that the environment refused."""
+    invalid_format_rate: float | None
+    """Share of turns without an action in the response."""
+    truncations: dict[str, int]
+    """Reason → completed episodes cut off by it."""
+    errors: int
+    """Episodes that ended in an infrastructure error."""
+    error_types: dict[str, int]
+    missing: int
+    """Planned episodes without a record."""
+    prompt_tokens: int
+    response_tokens: int
+    dropped_turns: int
+    """Turns left out of prompts by the overflow rule, summed over prompts."""
+    retries: int
+    seconds: float
+    """Wall time summed over episodes (they overlap)."""
+    data_hash: str
+    """Hash over (task id, hash of its data): equal for two runs over the same data."""
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return asdict(self)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _by_task(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+    tasks: dict[str, list[Episode]] = defaultdict(list)
+    for episode in episodes:
+        tasks[episode.task_id].append(episode)
+    return tasks
+
+
+def rates(episodes: Sequence[Episode]) -> Rates:
+    """Rates of completed episodes."""
+    counts = [Counts(sum(e.won for e in attempts), len(attempts)) for attempts in _by_task(episodes).values()]
+    successes = sum(c.successes for c in counts)
+    return Rates(
+        n=len(episodes),
+        tasks=len(counts),
+        successes=successes,
+        success_rate=successes / len(episodes) if episodes else None,
+        success_interval=clustered_wilson(counts),
+        mean_return=_mean([e.return_ for e in episodes]),
+        mean_score=_mean([e.score for e in episodes]),
+        mean_steps=_mean([len(e.turns) for e in episodes]),
+    )
+
+
+def _pass_at(completed: Sequence[Episode]) -> dict[str, float]:
+    counts = [(len(attempts), sum(e.won for e in attempts)) for attempts in _by_task(completed).values()]
+    most = max((n for n, _ in counts), default=0)
+    ks = sorted({*(2**i for i in range(most.bit_length())), most} - {0})
+    return {str(k): sum(p) / len(p) for k in ks if (p := [pass_at_k(n, c, k) for n, c in counts if n >= k])}
+
+
+def data_hash(episodes: Iterable[Episode]) -> str:
+    """SHA-256 over the sorted (task id, data hash) pairs, 16 hex digits."""
+    pairs = sorted({f"{e.task_id}\t{e.data_hash}\n" for e in episodes if e.completed})
+    return hashlib.sha256("".join(pairs).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: int | None = None) -> Summary:
+    """Summary of `episodes`, in any order, one per (task, repeat); `planned` episodes were asked for.
+
+    The result does not depend on the order of the episodes.
+    """
+    found = sorted(episodes, key=lambda e: (e.task_id, e.repeat))
+    completed = [e for e in found if e.completed]
+    errors = Counter(e.error.partition(":")[0] for e in found if e.error is not None)
+    turns = [turn for e in completed for turn in e.turns]
+    types: dict[str, list[Episode]] = defaultdict(list)
+    for episode in completed:
+        types[episode.task_type].append(episode)
+    overall = rates(completed)
+    return Summary(
+        env_id=env_id,
+        split=split,
+        **asdict(overall),
+        pass_at_k=_pass_at(completed),
+        by_task_type={kind: rates(types[kind]) for kind in sorted(types)},
+        invalid_action_rate=_mean([not (t.format_valid and t.action_valid) for t in turns]),
+        invalid_format_rate=_mean([not t.format_valid for t in turns]),
+        truncations=dict(sorted(Counter(e.truncation_reason or "unknown" for e in completed if e.truncated).items())),
+        errors=sum(errors.values()),
+        error_types=dict(sorted(errors.items())),
+        missing=max(0, (planned or 0) - len(found)),
+        prompt_tokens=sum(len(t.prompt_token_ids) for t in turns),
+        response_tokens=sum(len(t.response.token_ids) for t in turns),
+        dropped_turns=sum(t.dropped_turns for t in turns),
+        retries=sum(e.retries for e in found),
+        seconds=round(sum(e.seconds for e in found), 6),
+        data_hash=data_hash(found),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Run B against run A on the tasks both completed."""
+
+    tasks: int
+    only_a: int
+    """Tasks that only A completed; they enter nothing else."""
+    only_b: int
+    means: dict[str, tuple[float, float]]
+    """Metric → (A, B), means over tasks of the task's mean."""
+    differences: dict[str, Difference]
+    """Metric → B − A."""
+    success_by_task_type: dict[str, tuple[int, float, float, Difference]]
+    """Task type → (tasks, A, B, B − A)."""
+    other_data: int
+    """Common tasks whose data hashes differ: the same name for another task."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        data = asdict(self)
+        data["differences"] = {metric: _difference(d) for metric, d in self.differences.items()}
+        data["success_by_task_type"] = {
+            kind: {"tasks": n, "a": a, "b": b, **_difference(d)}
+            for kind, (n, a, b, d) in self.success_by_task_type.items()
+        }
+        return data
+
+
+def _difference(d: Difference) -> dict[str, Any]:
+    return {"difference": d.mean, "interval": list(d.interval), "probability_positive": d.probability_positive}
+
+
+def _values(attempts: Sequence[Episode]) -> dict[str, float]:
+    """A task's mean of each metric."""
+    n = len(attempts)
+    return {
+        "success": sum(e.won for e in attempts) / n,
+        "score": sum(e.score for e in attempts) / n,
+        "return": sum(e.return_ for e in attempts) / n,
+        "steps": sum(len(e.turns) for e in attempts) / n,
+    }
+
+
+def compare(a: Iterable[Episode], b: Iterable[Episode], *, seed: int = 0) -> Comparison:
+    """Paired comparison by task, with seeded bootstrap intervals.
+
+    Raises:
+        NothingInCommonError: no task was completed in both.
+    """
+    left, right = (_by_task(e for e in side if e.completed) for side in (a, b))
+    common = sorted(left.keys() & right.keys())
+    if not common:
+        raise NothingInCommonError("the two runs have no completed task in common: run both with the same split and -n")
+    values_a, values_b = [_values(left[t]) for t in common], [_values(right[t]) for t in common]
+    types: dict[str, list[int]] = defaultdict(list)
+    for i, task in enumerate(common):
+        types[left[task][0].task_type].append(i)
+
+    def difference(metric: str, rows: Iterable[int]) -> tuple[float, float, Difference]:
+        va, vb = zip(*((values_a[i][metric], values_b[i][metric]) for i in rows))
+        return sum(va) / len(va), sum(vb) / len(vb), paired_bootstrap(va, vb, seed=seed)
+
+    overall = {metric: difference(metric, range(len(common))) for metric in METRICS}
+    return Comparison(
+        tasks=len(common),
+        only_a=len(left) - len(common),
+        only_b=len(right) - len(common),
+        means={metric: (mean_a, mean_b) for metric, (mean_a, mean_b, _) in overall.items()},
+        differences={metric: d for metric, (_, _, d) in overall.items()},
+        success_by_task_type={kind: (len(rows), *difference("success", rows)) for kind, rows in sorted(types.items())},
+        other_data=sum(left[t][0].data_hash != right[t][0].data_hash for t in common),
+    )
+
+
+def format_interval(interval: Sequence[float]) -> str:
+    """A percentage interval for people, as in "76.1–87.5"."""
+    return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+
+
+def format_rate(rate: float | None) -> str:
+    """A percentage for people, "–" where there is none."""
+    return "–" if rate is None else f"{100 * rate:.1f} %"

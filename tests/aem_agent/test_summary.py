@@ -1,0 +1,114 @@
+"""Summaries and comparisons of hand-made episodes."""
+
+import json
+from random import Random
+
+import pytest
+
+from aem_agent.stats import wilson
+from aem_agent.summary import NothingInCommonError, compare, summarize
+from aem_agent.types import Episode, Response, Turn
+
+
+def episode(
+    task: str,
+    won: bool,
+    *,
+    repeat: int = 0,
+    kind: str = "pick",
+    steps: int = 2,
+    error: str | None = None,
+    **more: object,
+) -> Episode:
+    turns = tuple(Turn("see", Response("go", (1, 2, 3)), "go", prompt_token_ids=(1,) * 10) for _ in range(steps))
+    fields = {
+        "turns": turns,
+        "terminated": won,
+        "won": won,
+        "return_": float(won),
+        "score": float(won),
+        "data_hash": task,
+        **more,
+    }
+    return Episode("aem/Toy-v0", task, kind, "test", repeat, 0, error=error, **fields)  # type: ignore[arg-type]
+
+
+def test_summary_by_hand() -> None:
+    bad = (
+        Turn("see", Response("um"), "", format_valid=False, action_valid=False),
+        Turn("see", Response("fly"), "fly", action_valid=False),
+    )
+    episodes = [
+        episode("a", True, steps=4, seconds=1.5),
+        episode("b", False, turns=bad, truncated=True, truncation_reason="max_steps", score=0.5, retries=1),
+        episode("c", True, kind="heat"),
+        episode("d", False, kind="heat", error="EngineError: connection refused: x", seconds=1.0),
+    ]
+    s = summarize(episodes, env_id="aem/Toy-v0", split="test", planned=6)
+    assert (s.n, s.tasks, s.successes, s.errors, s.missing) == (3, 3, 2, 1, 2)
+    assert s.success_rate == pytest.approx(2 / 3) and s.success_interval == pytest.approx(wilson(2, 3))
+    assert s.mean_score == pytest.approx(2.5 / 3) and s.mean_return == pytest.approx(2 / 3)
+    assert s.mean_steps == pytest.approx(8 / 3)
+    assert s.invalid_action_rate == pytest.approx(2 / 8) and s.invalid_format_rate == pytest.approx(1 / 8)
+    assert s.truncations == {"max_steps": 1} and s.error_types == {"EngineError": 1}
+    assert (s.prompt_tokens, s.response_tokens, s.retries, s.seconds) == (60, 18, 1, 2.5)
+    assert s.by_task_type["heat"].n == 1 and s.by_task_type["pick"].success_rate == 0.5
+    assert s.pass_at_k == {"1": pytest.approx(2 / 3)}
+
+
+def test_errors_are_neither_success_nor_failure() -> None:
+    good = [episode(str(i), i % 2 == 0) for i in range(10)]
+    with_errors = good + [episode(f"e{i}", False, error="EngineError: x") for i in range(10)]
+    clean, dirty = (summarize(e, env_id="e", split="s") for e in (good, with_errors))
+    assert (clean.success_rate, clean.success_interval, clean.n) == (
+        dirty.success_rate,
+        dirty.success_interval,
+        dirty.n,
+    )
+    assert dirty.errors == 10
+
+
+def test_repeats_give_pass_at_k_and_clustered_intervals() -> None:
+    episodes = [episode(str(t), t < 5, repeat=r) for t in range(10) for r in range(4)]
+    s = summarize(episodes, env_id="e", split="s")
+    assert s.success_interval == pytest.approx(wilson(5, 10))  # attempts agree: ten trials, not forty
+    assert s.pass_at_k == {"1": 0.5, "2": 0.5, "4": 0.5}
+    mixed = [episode("a", r == 0, repeat=r) for r in range(4)]
+    assert summarize(mixed, env_id="e", split="s").pass_at_k == pytest.approx({"1": 0.25, "2": 0.5, "4": 1.0})
+
+
+def test_summary_does_not_depend_on_order_and_is_json() -> None:
+    episodes = [episode(str(t), t % 3 == 0, repeat=r, seconds=0.1 * t) for t in range(7) for r in range(2)]
+    first = summarize(episodes, env_id="e", split="s")
+    Random(1).shuffle(episodes)
+    assert summarize(episodes, env_id="e", split="s") == first
+    data = json.loads(json.dumps(first.to_json(), allow_nan=False))
+    assert data["n"] == 14 and data["success_interval"] == list(first.success_interval)
+    assert data["by_task_type"]["pick"]["success_interval"] == list(first.success_interval)
+
+
+def test_nothing_completed_gives_no_rate() -> None:
+    s = summarize([episode("a", False, error="X: y")], env_id="e", split="s", planned=1)
+    assert s.success_rate is None and s.mean_return is None and s.success_interval == (0, 1) and s.pass_at_k == {}
+    json.dumps(s.to_json(), allow_nan=False)
+
+
+def test_compare_pairs_common_tasks() -> None:
+    a = [episode(str(t), t < 2, kind="pick" if t % 2 else "heat") for t in range(8)] + [episode("only a", True)]
+    b = [episode(str(t), t < 6, kind="pick" if t % 2 else "heat", steps=3) for t in range(8)]
+    b += [episode("x", True), episode("only a", False, error="E: x")]
+    c = compare(a, b)
+    assert (c.tasks, c.only_a, c.only_b, c.other_data) == (8, 1, 1, 0)
+    assert c.means["success"] == (0.25, 0.75)
+    assert c.differences["success"].mean == pytest.approx(0.5) and c.differences["success"].interval.low > 0
+    assert c.differences["steps"].interval == (1, 1)
+    assert c.success_by_task_type["heat"][:3] == (4, 0.25, 0.75)
+    assert json.loads(json.dumps(c.to_json()))["differences"]["success"]["difference"] == pytest.approx(0.5)
+    assert compare(a, b) == c
+
+
+def test_compare_sees_other_data_and_refuses_nothing_in_common() -> None:
+    other = compare([episode("a", True)], [episode("a", True, data_hash="changed")])
+    assert other.other_data == 1
+    with pytest.raises(NothingInCommonError, match="same split"):
+        compare([episode("a", True)], [episode("b", True)])
