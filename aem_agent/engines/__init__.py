@@ -1,0 +1,17 @@
+"""Engines: what turns prompts into responses.
+
+`token_engines` and `text_engines` map names to classes; `module:Class` of your own works wherever a name does.
+"""
+
+from typing import Any
+
+from aem_envs.plugins import Registry
+
+token_engines: "Registry[Any]" = Registry("token_engines")
+"""Name to a class whose objects are `TokenEngine`s; its `load(folder, **options)` makes one from a model folder."""
+token_engines.add("torch", "aem_agent.engines.torch_engine:TorchEngine")
+token_engines.add("fake", "aem_agent.engines.fake:FakeTokenEngine")
+
+text_engines: "Registry[Any]" = Registry("text_engines")
+"""Name to a class whose objects are `TextEngine`s."""
+text_engines.add("openai", "aem_agent.engines.openai_engine:OpenAIEngine")
