@@ -102,4 +102,6 @@ class _LocalSession:
 def _check_text(observation: Any, info: Any) -> None:
     if not isinstance(observation, str) or not isinstance(info, dict):
         kinds = f"{type(observation).__name__} and {type(info).__name__}"
-        raise InfrastructureError(f"the environment returned {kinds} as observation and info; they must be str and dict")
+        raise InfrastructureError(
+            f"the environment returned {kinds} as observation and info; they must be str and dict"
+        )
