@@ -1,7 +1,7 @@
 """The one plain-data description of an ALFRED text game, shared by generators, file readers and engines."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Dialect = Literal["old", "current"]
 """`old`: json_2.1.1 ("put X in/on Y", "loc N"); `current`: json_2.1.3 and alfworld 0.4 ("move X to Y", `help`)."""
@@ -9,7 +9,9 @@ Dialect = Literal["old", "current"]
 Fact = tuple[str, ...]
 """A ground atom, predicate first: `("inReceptacle", "Apple_bar_1", "Fridge_bar_1")`. Names are case-preserving."""
 
-Formula = tuple  # nested: ("and", *formulas) | ("or", …) | ("not", f) | ("forall"|"exists", ((var, type), …), f) | Fact with ?vars
+Formula = tuple[
+    Any, ...
+]  # nested: ("and", *formulas) | ("or", …) | ("not", f) | ("forall"|"exists", ((var, type), …), f) | Fact with ?vars
 
 TASK_TYPES: tuple[str, ...] = (
     "pick_and_place_simple",

@@ -47,7 +47,7 @@ _METRIC = re.compile(r"\(\s*:metric[^()]*\([^()]*\)\s*\)", re.IGNORECASE)
 
 
 class UnknownDialectError(GameFileError):
-    """The file's domain or grammar is not one whose rules the native engine knows; the real engine may still play it."""
+    """The native engine does not know the file's domain or grammar; the real engine may still play it."""
 
 
 def parse_game(data: bytes | str, *, name: str, require_solvable: bool = True) -> Problem:
@@ -109,7 +109,9 @@ def parse_problem(text: str, *, task: str, dialect: Dialect, name: str) -> Probl
 
 def check_problem(problem: Problem, *, name: str) -> None:
     """Raise GameFileError unless every fact has a known predicate and declared arguments of the right types."""
-    members: dict[str, set[str]] = {kind: set() for kind in ("agent", "location", "receptacle", "object", "otype", "rtype")}
+    members: dict[str, set[str]] = {
+        kind: set() for kind in ("agent", "location", "receptacle", "object", "otype", "rtype")
+    }
     for identifier, kind in problem.objects:
         if kind not in members:
             raise GameFileError(f"{name}: object {identifier[:60]!r} has the unknown type {kind[:60]!r}")
@@ -150,8 +152,11 @@ def render_problem(problem: Problem) -> str:
 
 
 def render_game(problem: Problem, *, domain: str, grammar: str, walkthrough: Iterable[str] | None = None) -> str:
-    """The JSON text of a whole game file. `domain` and `grammar` are the user's installed ones; the task sentence is put
-    in the grammar's place for it. Raises GameFileError for a sentence that would break the grammar."""
+    """The JSON text of a whole game file.
+
+    `domain` and `grammar` are the user's installed ones; the task sentence is put in the grammar's place for it.
+    Raises GameFileError for a sentence that would break the grammar.
+    """
     _, (start, end) = _split_task(grammar, "grammar")
     if not _TASK_TEXT.match(problem.task):
         raise GameFileError(f"{problem.name}: the task sentence {problem.task[:80]!r} cannot stand in a grammar")
