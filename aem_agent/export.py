@@ -1,0 +1,77 @@
+"""Episodes as training data for behaviour cloning.
+
+`sft` writes one JSON line per episode, prompts left to whoever trains:
+
+    {"env_id", "task_id", "task_type", "split", "repeat", "data_hash", "won", "return",
+     "initial_observation": what the episode began with,
+     "steps": [{"observation": seen before acting, "action": what the environment was sent, "response": what was said}, …]}
+
+`messages` writes the chat form that most fine-tuning tools read: {"task_id", "messages": [{"role", "content"}, …]}.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from aem_agent.run_folder import write_atomically
+from aem_agent.types import AgentError, Episode
+
+
+class ExportError(AgentError):
+    """Nothing to export, or an unknown format."""
+
+
+def to_sft(episode: Episode) -> dict[str, Any]:
+    """An episode in the `sft` form."""
+    return {
+        "env_id": episode.env_id,
+        "task_id": episode.task_id,
+        "task_type": episode.task_type,
+        "split": episode.split,
+        "repeat": episode.repeat,
+        "data_hash": episode.data_hash,
+        "won": episode.won,
+        "return": episode.return_,
+        "initial_observation": episode.turns[0].observation,
+        "steps": [
+            {"observation": t.observation, "action": t.action, "response": t.response.text} for t in episode.turns
+        ],
+    }
+
+
+def to_messages(episode: Episode) -> dict[str, Any]:
+    """An episode as a chat: observations are the user's, responses the assistant's."""
+    chat = [
+        message
+        for turn in episode.turns
+        for message in (
+            {"role": "user", "content": turn.observation},
+            {"role": "assistant", "content": turn.response.text},
+        )
+    ]
+    return {"task_id": episode.task_id, "messages": chat}
+
+
+FORMATS: dict[str, Callable[[Episode], dict[str, Any]]] = {"sft": to_sft, "messages": to_messages}
+
+
+def export(episodes: Iterable[Episode], out: Path, *, format: str = "sft", only_won: bool = True) -> tuple[int, int]:
+    """Write `episodes` to `out` (whole or not at all); returns (episodes, steps) written.
+
+    Errored and empty episodes are left out, and those not won unless `only_won` is false. Lines are in the order of (task id,
+    repeat): the same episodes give the same file.
+
+    Raises:
+        ExportError: an unknown format, or no episode is left.
+        RecordWriteError: the file cannot be written.
+    """
+    if format not in FORMATS:
+        raise ExportError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    kept = [e for e in episodes if e.completed and e.turns and (e.won or not only_won)]
+    if not kept:
+        raise ExportError("no won episode to export" + ("; --all takes the others too" if only_won else ""))
+    kept.sort(key=lambda e: (e.task_id, e.repeat))
+    lines = [json.dumps(FORMATS[format](episode)) + "\n" for episode in kept]
+    write_atomically(out, "".join(lines).encode("ascii"))
+    return len(kept), sum(len(e.turns) for e in kept)

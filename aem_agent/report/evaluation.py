@@ -1,0 +1,137 @@
+"""The report of an evaluation: key figures, success by task type and by steps, sample episodes, configuration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aem_agent.report.charts import Bar, Series, bar_chart, line_chart
+from aem_agent.report.episodes import episode_view, outcome
+from aem_agent.report.html import Markup, join, page, paragraph, table, tag, tiles
+from aem_agent.stats import wilson
+from aem_agent.summary import Summary, format_interval, format_rate
+from aem_agent.types import Episode
+
+SAMPLE = 60
+"""Episodes shown in a report at most: a page of thousands opens slowly."""
+
+
+def evaluation_page(summary: Summary, config: Mapping[str, Any], episodes: Sequence[Episode]) -> str:
+    """The whole document. `config` is the content of `config.json`; `episodes` are in the order that numbers them."""
+    asked = config.get("config") or {}
+    sections: list[tuple[str, str]] = [("", join(_warnings(summary), _figures(summary)))]
+    if len(summary.by_task_type) > 1:
+        sections.append(("Success by task type", _by_type(summary)))
+    completed = [e for e in episodes if e.completed]
+    if any(e.won for e in completed):
+        sections.append(("Success by number of steps", _by_steps(completed)))
+    if len(summary.pass_at_k) > 1:
+        sections.append(("pass@k", _pass_at_k(summary)))
+    sections.append(("How episodes ended", _ends(summary)))
+    sections.append(("Episodes", _episodes(episodes)))
+    sections.append(("Configuration", _configuration(config)))
+    subtitle = f"model {asked.get('model', '?')} · split {summary.split}"
+    return page(
+        f"Evaluation on {summary.env_id}", sections, subtitle=subtitle, footer="Written by aem-eval (aem-suite)."
+    )
+
+
+def _warnings(s: Summary) -> Markup:
+    """What a reader must know before believing the figures."""
+    lines = []
+    if s.errors:
+        kinds = ", ".join(f"{n} × {kind}" for kind, n in s.error_types.items())
+        lines.append(f"{s.errors} episodes ended in an infrastructure error ({kinds}); no rate below counts them.")
+    if s.missing:
+        lines.append(f"{s.missing} planned episodes have no record: the run is not complete.")
+    return join(*(tag("p", line, class_="warn") for line in lines))
+
+
+def _figures(s: Summary) -> Markup:
+    def short(value: float | None, form: str = ".2f") -> str:
+        return "–" if value is None else format(value, form)
+
+    attempts = "" if s.n == s.tasks else f" on {s.tasks} tasks"
+    figures = [
+        ("Success", format_rate(s.success_rate), f"95 % interval {format_interval(s.success_interval)}"),
+        ("Episodes", s.n, f"{s.successes} won{attempts}"),
+        ("Mean score", short(s.mean_score, ".3f"), f"mean return {short(s.mean_return, '.3f')}"),
+        ("Mean steps", short(s.mean_steps, ".1f"), f"{sum(s.truncations.values())} cut off by a limit"),
+        (
+            "Invalid actions",
+            format_rate(s.invalid_action_rate),
+            f"{format_rate(s.invalid_format_rate)} without an action",
+        ),
+    ]
+    if s.response_tokens:
+        figures.append(("Response tokens", f"{s.response_tokens:,}", f"{s.prompt_tokens:,} prompt tokens"))
+    return tiles(figures)
+
+
+def _by_type(s: Summary) -> Markup:
+    bars = [
+        Bar(kind or "(none)", r.success_rate or 0.0, *r.success_interval, note=f"{r.successes} of {r.n}")
+        for kind, r in s.by_task_type.items()
+    ]
+    rows = [
+        [kind or "(none)", r.tasks, r.n, format_rate(r.success_rate), format_interval(r.success_interval),
+         f"{r.mean_score:.3f}", f"{r.mean_steps:.1f}"]
+        for kind, r in s.by_task_type.items()
+    ]  # fmt: skip
+    headers = ["task type", "tasks", "episodes", "success", "95 % interval", "mean score", "mean steps"]
+    return join(bar_chart(bars, percent=True, x_range=(0.0, 1.0)), table(headers, rows, numbers=range(1, 7)))
+
+
+def _by_steps(completed: Sequence[Episode]) -> Markup:
+    """Share of episodes won within k steps."""
+    longest = max(len(e.turns) for e in completed)
+    won = sorted(len(e.turns) for e in completed if e.won)
+    steps = list(range(longest + 1))
+    counts = [sum(length <= k for length in won) for k in steps]
+    bands = [wilson(c, len(completed)) for c in counts]
+    curve = Series(
+        "won within so many steps", steps, [c / len(completed) for c in counts],
+        [b.low for b in bands], [b.high for b in bands],
+    )  # fmt: skip
+    return line_chart([curve], x_label="steps", percent=True, y_range=(0.0, 1.0))
+
+
+def _pass_at_k(s: Summary) -> Markup:
+    ks = [int(k) for k in s.pass_at_k]
+    curve = Series("at least one of k attempts wins", ks, list(s.pass_at_k.values()))
+    return line_chart([curve], x_label="k", percent=True, y_range=(0.0, 1.0))
+
+
+def _ends(s: Summary) -> Markup:
+    cut = sum(s.truncations.values())
+    rows: list[tuple[str, int]] = [("won", s.successes), ("ended otherwise, not won", max(0, s.n - s.successes - cut))]
+    rows += [(f"truncated: {reason}", n) for reason, n in s.truncations.items()]
+    rows += [(f"error: {kind}", n) for kind, n in s.error_types.items()]
+    rows += [("not played", s.missing)] if s.missing else []
+    return table(["end", "episodes"], rows)
+
+
+def sample(episodes: Sequence[Episode], limit: int = SAMPLE) -> list[int]:
+    """Indices of the episodes to show, in order: errors, failures and wins take turns until `limit` are found."""
+    kinds: dict[str, list[int]] = {"error": [], "lost": [], "won": []}
+    for i, episode in enumerate(episodes):
+        word = outcome(episode)[0]
+        kinds[word if word in kinds else "lost"].append(i)
+    rounds = max((len(found) for found in kinds.values()), default=0)
+    turn_by_turn = [found[i] for i in range(rounds) for found in kinds.values() if i < len(found)]
+    return sorted(turn_by_turn[:limit])
+
+
+def _episodes(episodes: Sequence[Episode]) -> Markup:
+    shown = sample(episodes)
+    note = (
+        f"{len(shown)} of {len(episodes)} episodes. `aem-eval view DIR --episode N` prints any of them in the terminal."
+    )
+    views = [join(tag("div", f"episode {i + 1}", class_="label"), episode_view(episodes[i])) for i in shown]
+    return join(paragraph(note, note=True), *views)
+
+
+def _configuration(config: Mapping[str, Any]) -> Markup:
+    rows: list[tuple[str, str]] = []
+    for part in ("config", "versions"):
+        for key, value in (config.get(part) or {}).items():
+            rows.append((key, "–" if value is None or value == {} else str(value)))
+    return table(["setting", "value"], rows)

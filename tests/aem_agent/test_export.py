@@ -1,0 +1,56 @@
+"""Episodes become training data: won ones, in a fixed order, any text intact."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aem_agent.export import ExportError, export
+from aem_agent.records import RecordWriteError
+from aem_agent.types import Episode, Response, Turn
+
+
+def episode(task: str, won: bool, error: str | None = None) -> Episode:
+    turns = (Turn("room é\n\ud800", Response("<action>go</action>"), "go"), Turn("door", Response("open"), "open"))
+    return Episode("aem/Toy-v0", task, "walk", "train", 0, 0, turns=turns, won=won, return_=float(won), error=error)
+
+
+EPISODES = [episode("b", True), episode("a", True), episode("lost", False), episode("broken", True, error="X: y")]
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+
+
+def test_sft_holds_won_episodes_in_order(tmp_path: Path) -> None:
+    assert export(EPISODES, tmp_path / "x.jsonl") == (2, 4)
+    first, second = lines(tmp_path / "x.jsonl")
+    assert (first["task_id"], second["task_id"]) == ("a", "b")
+    assert first["initial_observation"] == "room é\n\ud800"
+    assert first["steps"] == [
+        {"observation": "room é\n\ud800", "action": "go", "response": "<action>go</action>"},
+        {"observation": "door", "action": "open", "response": "open"},
+    ]
+    assert {first["task_type"], first["split"], first["env_id"]} == {"walk", "train", "aem/Toy-v0"}
+
+
+def test_all_adds_lost_ones_but_never_errors(tmp_path: Path) -> None:
+    export(EPISODES, tmp_path / "x.jsonl", only_won=False)
+    assert [line["task_id"] for line in lines(tmp_path / "x.jsonl")] == ["a", "b", "lost"]
+
+
+def test_messages_alternate(tmp_path: Path) -> None:
+    export(EPISODES[:1], tmp_path / "x.jsonl", format="messages")
+    chat = lines(tmp_path / "x.jsonl")[0]["messages"]
+    assert [m["role"] for m in chat] == ["user", "assistant"] * 2  # type: ignore[attr-defined]
+    assert chat[1]["content"] == "<action>go</action>"  # type: ignore[index]
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="--all"):
+        export(EPISODES[2:], tmp_path / "x.jsonl")
+    with pytest.raises(ExportError, match="sft, messages"):
+        export(EPISODES, tmp_path / "x.jsonl", format="parquet")
+    with pytest.raises(RecordWriteError):
+        export(EPISODES, tmp_path / "absent" / "x.jsonl")
+    assert not list(tmp_path.iterdir())
