@@ -81,19 +81,15 @@ def modulate(
 
     α is a constant for autograd. Raises ValueError on arguments that do not fit together.
     """
-    _check(advantages, uncertainty, response_group, lam, scope, direction, sign_mask, trajectory, span_index)
-    if shuffle and generator is None:
-        raise ValueError("shuffle=True needs a torch.Generator: pass generator=")
-    entropy = uncertainty.detach()
-    entropy = entropy.to(torch.promote_types(entropy.dtype, torch.float32))
+    _check_options(lam, scope, direction, sign_mask)
+    _check_shapes(advantages, uncertainty, response_group, span_index)
+    segment, n = _segments(scope, response_group, trajectory, n_segments)
+    entropy = uncertainty.detach().to(torch.promote_types(uncertainty.dtype, torch.float32))
     counted = torch.ones_like(entropy, dtype=torch.bool) if counted is None else counted
-    if scope == "batch":
-        segment, n = torch.zeros_like(response_group), 1
-    else:
-        segment = response_group if trajectory is None or scope == "group" else trajectory
-        n = count_segments(segment) if n_segments is None else n_segments
     alpha, active, occupied = _alpha(entropy, segment, n, counted, -lam if direction == "normal" else lam, range_guard)
-    if shuffle and generator is not None:
+    if shuffle:
+        if generator is None:
+            raise ValueError("shuffle=True needs a torch.Generator: pass generator=")
         alpha = _shuffled(alpha, segment + n * ~counted, generator)
 
     factor = (alpha if span_index is None else alpha[span_index]).to(advantages.dtype)
@@ -104,6 +100,18 @@ def modulate(
     stats = _alpha_stats(alpha, entropy, counted) | _advantage_stats(advantages.detach(), modulated.detach())
     stats["guarded_share"] = (occupied & ~active).sum() / occupied.sum().clamp_min(1)
     return Modulation(modulated, alpha, stats)
+
+
+def _segments(
+    scope: str, response_group: Tensor, trajectory: Tensor | None, n_segments: int | None
+) -> tuple[Tensor, int]:
+    """Which segment of its scope each response lies in [n], and how many there are."""
+    if scope == "batch":
+        return torch.zeros_like(response_group), 1
+    if scope == "trajectory" and trajectory is None:
+        raise ValueError("scope='trajectory' needs trajectory=, the episode of each response")
+    segment = trajectory if scope == "trajectory" and trajectory is not None else response_group
+    return segment, count_segments(segment) if n_segments is None else n_segments
 
 
 def _alpha(
@@ -167,18 +175,7 @@ def _advantage_stats(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _check(
-    advantages: Tensor,
-    uncertainty: Tensor,
-    response_group: Tensor,
-    lam: float,
-    scope: str,
-    direction: str,
-    sign_mask: str | None,
-    trajectory: Tensor | None,
-    span_index: Tensor | None,
-) -> None:
-    """Refuse arguments that do not fit together."""
+def _check_options(lam: float, scope: str, direction: str, sign_mask: str | None) -> None:
     if scope not in ("group", "trajectory", "batch"):
         raise ValueError(f"scope {scope!r}: choose group, trajectory or batch")
     if direction not in ("normal", "reversed"):
@@ -187,15 +184,13 @@ def _check(
         raise ValueError(f"sign_mask {sign_mask!r}: choose None, fall or rise")
     if lam < 0:
         raise ValueError(f"lam must be ≥ 0, got {lam}: use direction='reversed' instead of a negative λ")
-    if scope == "trajectory" and trajectory is None:
-        raise ValueError("scope='trajectory' needs trajectory=, the episode of each response")
+
+
+def _check_shapes(advantages: Tensor, uncertainty: Tensor, response_group: Tensor, span_index: Tensor | None) -> None:
     if uncertainty.shape != response_group.shape:
+        raise ValueError(f"uncertainty {tuple(uncertainty.shape)} ≠ response_group {tuple(response_group.shape)}")
+    expected = (uncertainty if span_index is None else span_index).shape
+    if advantages.shape != expected:
         raise ValueError(
-            f"uncertainty {tuple(uncertainty.shape)} and response_group {tuple(response_group.shape)} differ"
-        )
-    indexed = uncertainty if span_index is None else span_index
-    if advantages.shape != indexed.shape:
-        raise ValueError(
-            f"advantages {tuple(advantages.shape)} need one entry per response, or per token with span_index=; "
-            f"expected {tuple(indexed.shape)}"
+            f"advantages {tuple(advantages.shape)} ≠ {tuple(expected)}: give one per response, or one per token and span_index="
         )

@@ -70,7 +70,7 @@ def chunked_logprobs_and_entropy(
         return token_logprobs_and_entropy(head(rows), wanted, temperature)
 
     pairs: list[tuple[Tensor, Tensor]] = []
-    for rows, wanted in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+    for rows, wanted in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True):
         pairs.append(
             checkpoint(score, rows, wanted, use_reentrant=False) if torch.is_grad_enabled() else score(rows, wanted)
         )
@@ -93,8 +93,8 @@ def aggregation_weights(
     - episode_mean: every episode the same, its tokens sharing (GRPO's per-sequence mean; the sequence is the episode).
     - constant: 1/constant per token (Dr. GRPO), e.g. constant = episodes × longest allowed length.
 
-    span_index [tokens] token → response, episode_index [responses] response → episode. mask: bool [tokens], which tokens
-    take part (default all); responses and episodes without any are left out of the means. Nothing left: all zeros.
+    span_index [tokens] token → response, episode_index [responses] response → episode. mask: bool [tokens], which
+    tokens take part (default all); responses and episodes without any are left out of the means. Nothing left: zeros.
     Raises ValueError on an unknown name, or "constant" without a positive constant.
     """
     mask = torch.ones_like(span_index, dtype=torch.bool) if mask is None else mask
@@ -139,8 +139,8 @@ def policy_loss(
 
     All tensors [tokens]; only `logprobs` carries gradients.
     - dual_clip: c > 1 bounds the objective of negative advantages from below by c·A (PPO dual clip; usual value 3).
-    - ratio: "token"; or "sequence", s = exp(mean_k log r_k) of each response (GSPO; in step-wise training the sequence is
-      one turn), which needs `span_index` [tokens] and `n_responses`, and whole responses in one call.
+    - ratio: "token"; or "sequence", s = exp(mean_k log r_k) of each response (GSPO; in step-wise training the sequence
+      is one turn), which needs `span_index` [tokens] and `n_responses`, and whole responses in one call.
 
     Metrics, weighted: clip_fraction (tokens whose gradient the clip took), clip_low_fraction, clip_high_fraction,
     dual_clip_fraction, approx_kl (r − 1 − log r, an estimate of KL(π_old ‖ π)), ratio_mean, positive_mass and

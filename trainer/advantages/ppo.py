@@ -54,11 +54,9 @@ def ppo(
         rewards = rewards[signals.span_index].where(at_end, rewards.new_zeros(()))
         episode = episode[signals.span_index]
     if signals.values.shape != episode.shape:
-        raise ValueError(
-            f"level={level!r} needs {episode.shape[0]} values, one per {level}, got {signals.values.shape[0]}"
-        )
+        raise ValueError(f"need {episode.shape[0]} values, one per {level}, got {signals.values.shape[0]}")
     bootstrap = signals.final_values.where(~signals.terminated, signals.final_values.new_zeros(()))
     advantages, targets = gae(rewards, signals.values, bootstrap, episode, gamma=gamma, lam=lam)
-    return Advantages(
-        whiten(advantages) if whitened else advantages, "response" if level == "turn" else "token", targets
-    )
+    if whitened:
+        advantages = whiten(advantages)
+    return Advantages(advantages, "response" if level == "turn" else "token", targets)
