@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,8 +28,13 @@ class _Choosing:
         self.choose = choose
 
     async def act(self, observation: str, info: dict[str, Any]) -> Decision:
-        action = self.choose(observation, info)
-        return Decision(Response(action), action)
+        return _said(self.choose(observation, info))
+
+
+@lru_cache(maxsize=4096)
+def _said(action: str) -> Decision:
+    """The same few actions are said over and over: their (immutable) decisions are shared."""
+    return Decision(Response(action), action)
 
 
 class _Modelless:

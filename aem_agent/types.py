@@ -79,9 +79,9 @@ class Response:
     """(first token, weights version) ranges, in order: more than one when weights changed during the response."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made at every environment step, and a frozen one takes four times as long
 class Turn:
-    """One step of an episode: what was seen, said, done, and what came back."""
+    """One step of an episode: what was seen, said, done, and what came back. Treat it as immutable."""
 
     observation: str
     """What the policy saw last before it spoke."""
