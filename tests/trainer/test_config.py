@@ -1,0 +1,77 @@
+"""Overrides are typed, misspelt keys get a suggestion, and a config survives JSON."""
+
+import json
+
+import pytest
+
+from trainer.config import ConfigError, RolloutConfig, TrainConfig
+from trainer.overrides import config_hash, from_json, override, to_json
+
+
+def test_values_take_the_type_of_their_field() -> None:
+    config = override(
+        TrainConfig(),
+        [
+            "optimiser.lr=1e-3",
+            "aem.enabled=false",
+            "steps=7",
+            "optimiser.betas=0.8,0.95",
+            "aem.lam=2",
+            "env.kwargs.max_steps=20",
+            "env.kwargs.source=official",
+            "rollout.max_steps=none",
+            "aem.scope=batch",
+            "model.path=/models/x",
+        ],
+    )
+    assert config.optimiser.lr == 1e-3
+    assert config.aem.enabled is False
+    assert config.steps == 7
+    assert config.optimiser.betas == (0.8, 0.95)
+    assert config.aem.lam == 2.0 and isinstance(config.aem.lam, float)
+    assert config.env.kwargs == {"max_steps": 20, "source": "official"}
+    assert config.rollout.max_steps is None
+    assert config.aem.scope == "batch"
+    assert config.model.path == "/models/x"
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("optimiser.lrr=1", "did you mean 'optimiser.lr'"),
+        ("optimizer.lr=1", "did you mean 'optimiser.lr'"),
+        ("lr=1", "did you mean 'warmstart.lr'"),
+        ("steps=soon", "whole number"),
+        ("steps=1.5", "whole number"),
+        ("steps=true", "whole number"),
+        ("aem.enabled=1", "true or false"),
+        ("aem.scope=room", "group, trajectory, batch"),
+        ("optimiser.betas=0.9", "2 values"),
+        ("aem=1", "group of settings"),
+        ("steps.x=1", "has no parts"),
+        ("steps", "key=value"),
+        ("rollout.tasks=0", "must be positive"),
+        ("warmstart.noise=1.0", "probability"),
+        ("rollout.group_size=1", "no baseline"),
+        ("env.kwargs.a.b=1", "nothing lies below"),
+    ],
+)
+def test_mistakes_are_named(setting: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        override(TrainConfig(), [setting])
+
+
+def test_json_round_trip_and_hash() -> None:
+    config = override(TrainConfig(rollout=RolloutConfig(tasks=3)), ["env.kwargs.rooms=small", "optimiser.betas=0.8,0.9"])
+    again = from_json(json.loads(json.dumps(to_json(config))))
+    assert again == config
+    assert config_hash(again) == config_hash(config)
+    assert config_hash(override(config, ["aem.lam=0.5"])) != config_hash(config)
+    assert config_hash(override(config, ["description=other words"])) == config_hash(config)
+
+
+def test_json_of_another_version_is_refused() -> None:
+    data = to_json(TrainConfig())
+    data["aem"]["temperature"] = 1.0
+    with pytest.raises(ConfigError, match="temperature"):
+        from_json(data)

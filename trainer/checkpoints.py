@@ -1,0 +1,172 @@
+"""Checkpoints that survive `kill -9` and full disks, and load without running code.
+
+A checkpoint is a folder `checkpoints/<stage>-<step>`: `model.safetensors` (raw parameters), `optimiser.pt` (tensors and
+numbers, read with `weights_only=True`) and `state.json`. It is written under another name, flushed to disk and then
+renamed, so a folder with that name is complete. Older ones are removed only afterwards.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainer.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `step` optimiser or RL steps of `stage` are done."""
+
+    stage: int
+    """Index in `STAGES`."""
+    step: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage}-{self.step:07d}"
+
+
+STAGES = ("warmstart", "explore", "rl")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a run continues from, on the CPU."""
+
+    progress: Progress
+    model: Mapping[str, Tensor]
+    optimiser: Mapping[str, Any]
+    """`state_dict` of the optimiser, and of the critic with its own under `critic`."""
+    state: Mapping[str, Any]
+    """Plain data: best score, task cursor, what the final table needs."""
+
+
+def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write `checkpoint` under `root`, then drop all but the newest `keep`.
+
+    The last good checkpoint is untouched until the new one is complete.
+
+    Raises:
+        CheckpointError: the disk is full or refuses; the message names the checkpoint that is kept.
+    """
+    target = root / checkpoint.progress.name
+
+    def write(folder: Path) -> None:
+        tensors = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in checkpoint.model.items()}
+        save_file(tensors, folder / "model.safetensors")
+        torch.save(dict(checkpoint.optimiser), folder / "optimiser.pt")
+        state = {"stage": checkpoint.progress.stage, "step": checkpoint.progress.step, **checkpoint.state}
+        (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
+
+    kept = latest_path(root)
+    try:
+        write_folder(target, write)
+    except OSError as error:
+        rest = f"the last good one, {kept}, is kept" if kept else "there is no earlier one"
+        raise CheckpointError(f"cannot write checkpoint {target}: {error}; {rest}; free space, then `aem-train resume`") from error
+    for old in _complete(root)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def write_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Fill a folder through `write` so that `target` is, at every moment, absent, the old one or the whole new one.
+
+    Raises OSError; the half-written folder is removed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.writing"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        write(temporary)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        _flush(temporary)
+        if target.is_dir():
+            shutil.rmtree(target)  # only ever the same step written again after a resume
+        temporary.rename(target)
+        _flush(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def point(link: Path, target: Path) -> None:
+    """Let the symbolic link `link` point to its neighbour `target`, atomically."""
+    temporary = link.with_name(f".{link.name}.writing")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    temporary.replace(link)
+    _flush(link.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content atomically."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        _flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def latest_path(root: Path) -> Path | None:
+    """The newest complete checkpoint under `root`."""
+    complete = _complete(root)
+    return complete[-1] if complete else None
+
+
+def load_latest(root: Path) -> Checkpoint | None:
+    """The newest readable checkpoint, None if there is none.
+
+    A damaged newest one is passed over for the one before it.
+
+    Raises:
+        CheckpointError: there are checkpoints and none can be read.
+    """
+    complete = _complete(root)
+    for path in reversed(complete):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            last = error
+    if complete:
+        raise last
+    return None
+
+
+def load(path: Path) -> Checkpoint:
+    """Read one checkpoint folder; raises `CheckpointError`. No code of the file is run."""
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        model = load_file(path / "model.safetensors")
+        optimiser = torch.load(path / "optimiser.pt", weights_only=True, map_location="cpu")
+        progress = Progress(int(state.pop("stage")), int(state.pop("step")))
+    except Exception as error:  # a damaged file raises whatever its format's reader likes
+        raise CheckpointError(f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); remove it") from error
+    return Checkpoint(progress, model, optimiser, state)
+
+
+def _complete(root: Path) -> list[Path]:
+    """Complete checkpoints, oldest first: names sort by stage and step."""
+    return sorted(p for p in root.glob("[0-9]-[0-9]*") if (p / "state.json").is_file())
+
+
+def _flush(path: Path) -> None:
+    """Force a file or a folder's entries to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

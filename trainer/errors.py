@@ -1,0 +1,31 @@
+"""Errors of the trainer room. Every message says what to do next."""
+
+from aem_agent.types import AgentError
+
+
+class TrainerError(AgentError):
+    """Base of all errors about training runs."""
+
+
+class CheckpointError(TrainerError):
+    """A checkpoint cannot be written or read."""
+
+
+class RunFolderError(TrainerError):
+    """A run folder is missing, in use by another run, or of another version or configuration."""
+
+
+class RecipeError(TrainerError):
+    """A recipe cannot be found or is not one."""
+
+
+class NonFiniteError(TrainerError):
+    """A loss, gradient or log-prob became NaN or infinite; the message says where."""
+
+
+class ParityError(TrainerError):
+    """Sampler and trainer give different log-probs for the same weights and tokens."""
+
+
+class DemonstrationError(TrainerError):
+    """Nothing can be cloned from the demonstrations."""

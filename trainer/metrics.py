@@ -1,0 +1,140 @@
+"""Metrics of a run: one JSON line per record, a clock per phase, and the check that nothing became NaN."""
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.batch import Batch, Outcomes
+from trainer.errors import NonFiniteError, RunFolderError
+from trainer.tensors import segment_mean, segment_sum
+
+Record = dict[str, Any]
+
+
+class MetricsLog:
+    """`metrics.jsonl`: append-only, flushed per line; `kind` is `warmstart`, `explore`, `rl` or `evaluation`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[Record] = []
+
+    def rewind(self, stage: int, step: int) -> None:
+        """Read the file and drop what lies after `step` of `stage`: steps that are run again after a crash."""
+        kept = [r for r in read_records(self.path) if (r["stage"], r["step"]) <= (stage, step)]
+        self.path.write_text("".join(_line(r) for r in kept), encoding="utf-8")
+        self.records = kept
+
+    def write(self, kind: str, stage: int, step: int, values: Mapping[str, Any]) -> None:
+        """Append one record; tensors become numbers, non-finite numbers null."""
+        record = {"kind": kind, "stage": stage, "step": step, **{k: _plain(v) for k, v in values.items()}}
+        self.records.append(record)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+
+    def of(self, kind: str) -> list[Record]:
+        """All records of one kind, in order."""
+        return [r for r in self.records if r["kind"] == kind]
+
+
+def read_records(path: Path) -> list[Record]:
+    """The complete lines of a metrics file; a cut-off last line (power loss) is dropped.
+
+    Raises:
+        RunFolderError: another line is damaged.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    records: list[Record] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            records.append({**record, "stage": int(record["stage"]), "step": int(record["step"])})
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise RunFolderError(f"{path} line {number} is damaged: {error}; remove the line") from error
+    return records
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Clock:
+    """Seconds per phase; phases may nest, the inner one's time is then counted in both."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def take(self) -> dict[str, float]:
+        """Seconds per phase since the last `take`."""
+        seconds, self.seconds = self.seconds, {}
+        return seconds
+
+
+def require_finite(values: Mapping[str, Tensor | float], where: str) -> None:
+    """Raise `NonFiniteError` naming the first value that is NaN or infinite."""
+    for name, value in values.items():
+        number = float(value)
+        if not math.isfinite(number):
+            raise NonFiniteError(
+                f"{name} became {number} at {where}: try a lower learning rate (optimiser.lr), a smaller "
+                "optimiser.grad_clip, or resume from the last checkpoint with another seed"
+            )
+
+
+def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprobs: Tensor) -> dict[str, Tensor | float]:
+    """What the rollouts of one step look like, before any update.
+
+    entropies, logprobs [N] of the sampling policy. Response entropy is estimated by the sum of token entropies along the
+    response (AEM.md's chain rule), nats.
+    """
+    n_groups = int(outcomes.group_of_episode.max()) + 1
+    wins = segment_mean(outcomes.won.float(), outcomes.group_of_episode, n_groups)
+    uniform = (wins == 0) | (wins == 1)
+    return {
+        "episodes": float(len(outcomes.returns)),
+        "responses": float(batch.n_responses),
+        "response_tokens": float(len(batch.targets)),
+        "success": outcomes.won.float().mean(),
+        "return_mean": outcomes.returns.mean(),
+        "invalid_rate": outcomes.invalid.float().mean(),
+        "turns_mean": batch.n_responses / len(outcomes.returns),
+        "response_length": batch.response_lengths.float().mean(),
+        "uniform_groups": uniform.float().mean(),
+        "token_entropy": entropies.mean(),
+        "response_entropy": segment_sum(entropies, batch.span_index, batch.n_responses).mean(),
+        "token_surprisal": -logprobs.mean(),
+    }
+
+
+def advantage_metrics(advantages: Tensor, kept: Tensor) -> dict[str, Tensor]:
+    """Mass and share of the advantages the loss sees, and how many responses were skipped."""
+    return {"advantage_std": advantages.std(), "kept_share": kept.float().mean()}
+
+
+def mean_metrics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Means over optimiser steps of scalars of the same names."""
+    return {name: torch.stack([part[name].detach().float().cpu() for part in parts]).mean() for name in parts[0]} if parts else {}

@@ -1,0 +1,43 @@
+"""Which sequences go into which optimiser step."""
+
+import torch
+from torch import Tensor
+
+from trainer.batch import Batch
+
+
+def minibatches(
+    batch: Batch, keep: Tensor, *, responses: int, generator: torch.Generator, max_tokens: int | None = None
+) -> list[list[Tensor]]:
+    """One pass over the sequences that hold a response with `keep` (bool [R]), in random order.
+
+    Returns optimiser steps, each a list of micro-batches (int64 sequence numbers): about `responses` kept responses a
+    step, steps of nearly equal size so that no small rest gets a full-size step; at most `max_tokens` tokens per
+    micro-batch (a single longer sequence stays whole).
+    """
+    kept = torch.bincount(batch.sequence_index[keep], minlength=batch.n_sequences)
+    order = torch.nonzero(kept).squeeze(1).cpu()
+    if not len(order):
+        return []
+    order = order[torch.randperm(len(order), generator=generator)]
+    total = kept.cpu()[order].cumsum(0)
+    steps = max(1, round(int(total[-1]) / responses))
+    step_of = ((total - 1) * steps) // total[-1]
+    parts = [order[step_of == i] for i in range(steps)]
+    return [micro_batches(batch, part, max_tokens) for part in parts if len(part)]
+
+
+def micro_batches(batch: Batch, sequences: Tensor, max_tokens: int | None) -> list[Tensor]:
+    """`sequences` in chunks of at most `max_tokens` tokens, at least one sequence each."""
+    if max_tokens is None:
+        return [sequences]
+    lengths = batch.cu_seqlens.diff().cpu()[sequences].tolist()
+    chunks: list[list[int]] = [[]]
+    room = max_tokens
+    for sequence, length in zip(sequences.tolist(), lengths):
+        if chunks[-1] and length > room:
+            chunks.append([])
+            room = max_tokens
+        chunks[-1].append(sequence)
+        room -= length
+    return [torch.tensor(chunk) for chunk in chunks]

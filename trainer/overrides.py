@@ -1,0 +1,134 @@
+"""Configurations from outside: `key=value` overrides with typed errors, JSON and back, and a hash."""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from hashlib import sha256
+from typing import Any, Literal, TypeVar
+
+from aem_envs.cli_common import parse_value
+from trainer.config import ConfigError, TrainConfig
+
+Config = TypeVar("Config")
+
+
+def override(config: Config, settings: Sequence[str]) -> Config:
+    """`config` with `["optimiser.lr=1e-3", "env.kwargs.max_steps=20"]` applied, each value checked against its field's type.
+
+    Raises:
+        ConfigError: unknown key (with the nearest known one), a value of the wrong type, or a value `check` refuses.
+    """
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"malformed setting {setting!r}: write key=value, as in optimiser.lr=1e-3")
+        config = _set(config, key.split("."), text, key)
+    return config
+
+
+def _set(config: Any, path: list[str], text: str, key: str) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(config, Mapping):
+        if rest or not head.isidentifier():
+            raise ConfigError(f"{key!r}: nothing lies below a free setting; write {key.rsplit('.', len(rest))[0]}=value")
+        return {**config, head: parse_value(text)}
+    hints = typing.get_type_hints(type(config))
+    if head not in hints:
+        raise ConfigError(f"unknown key {key!r}{_suggestion(head, key, type(config))}")
+    value = getattr(config, head)
+    if is_dataclass(value) or isinstance(value, Mapping):
+        if not rest:
+            names = [f.name for f in fields(value)] if is_dataclass(value) else ["NAME"]
+            raise ConfigError(f"{key!r} is a group of settings: write {key}.{names[0]}=… (it has {', '.join(names)})")
+        return replace(config, **{head: _set(value, rest, text, key)})
+    if rest:
+        raise ConfigError(f"unknown key {key!r}: {head!r} has no parts")
+    return replace(config, **{head: _typed(text, hints[head], key)})
+
+
+def _suggestion(head: str, key: str, kind: type) -> str:
+    """": did you mean …?", looking at this level first, then at all keys."""
+    here = [f.name for f in fields(kind)]
+    near = difflib.get_close_matches(head, here, n=1, cutoff=0.6)
+    if near:
+        parts = key.split(".")
+        parts[parts.index(head)] = near[0]
+        return f": did you mean {'.'.join(parts)!r}?"
+    everything, tail = known_keys(TrainConfig), key.rsplit(".", 1)[-1]
+    near = [k for k in everything if k.rsplit(".", 1)[-1] == tail]
+    near = near or difflib.get_close_matches(key, everything, n=1, cutoff=0.5)
+    return f": did you mean {' or '.join(map(repr, near))}?" if near else f"; known here: {', '.join(here)}"
+
+
+def known_keys(kind: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of a config class; free settings end in `.*`."""
+    keys: list[str] = []
+    for name, hint in typing.get_type_hints(kind).items():
+        if is_dataclass(hint):
+            keys += known_keys(hint, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}{'.*' if typing.get_origin(hint) is not None and _is_mapping(hint) else ''}")
+    return keys
+
+
+def _is_mapping(hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Mapping)
+
+
+def _typed(text: str, hint: Any, key: str) -> Any:
+    """`text` as a value of the type `hint`; raises `ConfigError`."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if text in args:
+            return text
+        raise ConfigError(f"{key}={text!r}: choose {', '.join(map(str, args))}")
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() in ("none", "null"):
+            return None
+        return _typed(text, next(a for a in args if a is not type(None)), key)
+    if origin is tuple:
+        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        kinds = [args[0]] * len(parts) if args[-1] is Ellipsis else list(args)
+        if len(parts) != len(kinds):
+            raise ConfigError(f"{key}={text!r} needs {len(kinds)} values separated by commas")
+        return tuple(_typed(part, kind, key) for part, kind in zip(parts, kinds))
+    if hint is str:
+        return text
+    value = parse_value(text)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    raise ConfigError(f"{key}={text!r} is not {_NAMES.get(hint, hint)}")
+
+
+_NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """`config` as plain JSON data."""
+    data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return data
+
+
+def from_json(data: Mapping[str, Any], kind: Any = TrainConfig) -> Any:
+    """The config that `to_json` wrote; raises `ConfigError` on keys or shapes of another version."""
+    hints = typing.get_type_hints(kind)
+    if not isinstance(data, Mapping) or set(data) != set(hints):
+        wrong = sorted(set(data) ^ set(hints)) if isinstance(data, Mapping) else [type(data).__name__]
+        raise ConfigError(f"not a configuration of this version ({kind.__name__} differs in {', '.join(wrong)})")
+    values = {}
+    for name, hint in hints.items():
+        value = data[name]
+        values[name] = from_json(value, hint) if is_dataclass(hint) else tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def config_hash(config: TrainConfig) -> str:
+    """Hash of everything that decides a run's figures (the description does not)."""
+    return sha256(json.dumps(to_json(replace(config, description="")), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,175 @@
+"""One policy update: minibatches of the batch through the loss into the optimiser."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aem_agent.model.interface import LanguageModel
+from trainer.batch import Batch
+from trainer.config import AlgorithmConfig, OptimiserConfig, TrainConfig
+from trainer.errors import ParityError
+from trainer.losses import aggregation_weights, entropy_bonus, policy_loss, value_loss
+from trainer.metrics import mean_metrics, require_finite
+from trainer.minibatches import minibatches
+from trainer.scoring import Critic, Scores, response_scores
+
+PARITY = 1e-3
+"""Largest difference, nats, between a log-prob at sampling and the first forward pass of the update, in float32."""
+
+PARITY_HALF = 0.5
+"""The same in half precision, where batching alone moves log-probs."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is trained."""
+
+    model: LanguageModel
+    optimiser: torch.optim.Optimizer
+    critic: Critic | None = None
+    critic_optimiser: torch.optim.Optimizer | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the update does with each token: constants for autograd."""
+
+    advantages: Tensor
+    """float32 [N], after everything, AEM included."""
+    weights: Tensor
+    """float32 [N], share of each token in the loss over the whole batch."""
+    keep: Tensor
+    """bool [R], responses that take part."""
+    targets: Tensor | None = None
+    """float32 [R], what the critic should learn."""
+
+
+def make_plan(batch: Batch, advantages: Tensor, targets: Tensor | None, config: AlgorithmConfig) -> Plan:
+    """Spread advantages ([R] or [N]) over tokens, decide which responses take part, and weigh the tokens.
+
+    A skipped response has advantage 0 on all its tokens. With a critic none is skipped: its values are to be learnt.
+    """
+    per_token = advantages if len(advantages) == len(batch.targets) != batch.n_responses else advantages[batch.span_index]
+    nonzero = torch.bincount(batch.span_index[per_token != 0], minlength=batch.n_responses) > 0
+    keep = nonzero if config.skip_zero and targets is None else torch.ones_like(nonzero)
+    n_episodes = int(batch.episode_index.max()) + 1
+    mask = keep[batch.span_index] if config.normaliser == "kept" else None
+    weights = aggregation_weights(config.aggregate, batch.span_index, batch.episode_index, n_episodes, mask=mask)
+    return Plan(per_token, weights, keep, targets)
+
+
+def update(
+    learner: Learner, batch: Batch, scores: Scores, plan: Plan, config: TrainConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """`epochs` passes of optimiser steps; returns means of their metrics. Nothing to learn from: no step, no metrics.
+
+    Raises:
+        ParityError: the first forward pass disagrees with the sampler, so the ratios would be meaningless.
+        NonFiniteError: a loss or a gradient is NaN or infinite; the weights are then still those before that step.
+    """
+    records: list[dict[str, Tensor]] = []
+    for _ in range(config.algorithm.epochs):
+        steps = minibatches(
+            batch,
+            plan.keep,
+            responses=config.optimiser.minibatch_responses,
+            generator=generator,
+            max_tokens=config.optimiser.micro_tokens,
+        )
+        for step in steps:
+            records.append(_optimiser_step(learner, batch, scores, plan, config, step, len(steps), first=not records))
+    return mean_metrics(records)
+
+
+def _optimiser_step(
+    learner: Learner,
+    batch: Batch,
+    scores: Scores,
+    plan: Plan,
+    config: TrainConfig,
+    step: list[Tensor],
+    n_steps: int,
+    *,
+    first: bool,
+) -> dict[str, Tensor]:
+    """Gradients of all micro-batches of one step added up, then one move of the optimiser."""
+    parts = [batch.select(sequences.to(batch.tokens.device)) for sequences in step]
+    total = torch.stack([plan.weights[part.targets].sum() for part in parts]).sum()
+    scale = n_steps if config.algorithm.normaliser == "all" else 1 / total.clamp_min(torch.finfo(total.dtype).tiny)
+    n_responses = sum(part.batch.n_responses for part in parts)
+    metrics: dict[str, Tensor] = {}
+    for part in parts:
+        rows = part.targets
+        hidden = learner.model.hidden(part.batch.tokens, part.batch.cu_seqlens)
+        logprobs, entropies = response_scores(learner.model, part.batch, hidden, config.rollout.temperature)
+        if first and part is parts[0]:
+            metrics["parity_error"] = _parity(learner.model, logprobs, scores.logprobs[rows])
+        weights = plan.weights[rows] * scale
+        loss = policy_loss(
+            logprobs,
+            scores.logprobs[rows],
+            plan.advantages[rows],
+            weights,
+            clip_low=config.algorithm.clip_low,
+            clip_high=config.algorithm.clip_high,
+            dual_clip=config.algorithm.dual_clip,
+            ratio=config.algorithm.ratio,
+            span_index=part.batch.span_index,
+            n_responses=part.batch.n_responses,
+        )
+        value = loss.value
+        if config.algorithm.entropy_bonus:
+            value = value + config.algorithm.entropy_bonus * entropy_bonus(entropies, weights)
+        _add(metrics, loss.metrics | {"loss": value.detach()})
+        if learner.critic is not None and plan.targets is not None and scores.values is not None:
+            critic = value_loss(
+                learner.critic(hidden[part.batch.prompt_ends]),
+                scores.values[part.responses],
+                plan.targets[part.responses],
+                torch.full_like(plan.targets[part.responses], 1 / n_responses),
+                clip=config.algorithm.value_clip,
+            )
+            value = value + critic.value
+            _add(metrics, {"value_error": critic.metrics["value_error"]})
+        value.backward()  # type: ignore[no-untyped-call]
+    metrics["grad_norm"] = _move(learner.optimiser, learner.model.parameters(), config.optimiser, metrics["loss"])
+    if learner.critic is not None and learner.critic_optimiser is not None:
+        _move(learner.critic_optimiser, learner.critic.parameters(), config.optimiser, metrics["loss"])
+    return metrics
+
+
+def _parity(model: LanguageModel, logprobs: Tensor, recorded: Tensor) -> Tensor:
+    """Largest |log π now − log π at sampling|, before the first move: it must be rounding only."""
+    worst = (logprobs.detach() - recorded).abs().max()
+    limit = PARITY if next(model.parameters()).dtype == torch.float32 else PARITY_HALF
+    if not float(worst) <= limit:
+        raise ParityError(
+            f"log-probs at sampling and in training differ by {float(worst):.3g} nats (allowed {limit:g}): the engine "
+            "holds other weights, or samples with top-p, top-k or another temperature than it is trained at"
+        )
+    return worst
+
+
+def _add(metrics: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    for name, value in more.items():
+        metrics[name] = metrics[name] + value if name in metrics else value
+
+
+def _move(
+    optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], config: OptimiserConfig, loss: Tensor
+) -> Tensor:
+    """Clip the gradients, check them, step. Returns the gradients' norm before clipping."""
+    norm = nn.utils.clip_grad_norm_(list(parameters), config.grad_clip)
+    require_finite({"loss": loss, "gradient norm": norm}, "an optimiser step")
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return norm
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], lr: float, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW in its fused form: one pass over the parameters, on CPU and CUDA alike."""
+    return torch.optim.AdamW(
+        list(parameters), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+    )
