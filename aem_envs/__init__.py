@@ -1,9 +1,9 @@
 """Multi-turn text environments behind Gymnasium's API. Importing this registers `aem/…`; nothing heavy is loaded.
 
-    import gymnasium as gym
-    env = gym.make("aem_envs:aem/Toy-v0")          # or: import aem_envs; gym.make("aem/Toy-v0")
-    observation, info = env.reset(seed=0)
-    observation, reward, terminated, truncated, info = env.step(info["admissible_actions"][0])
+import gymnasium as gym
+env = gym.make("aem_envs:aem/Toy-v0")          # or: import aem_envs; gym.make("aem/Toy-v0")
+observation, info = env.reset(seed=0)
+observation, reward, terminated, truncated, info = env.step(info["admissible_actions"][0])
 """
 
 import gymnasium as gym
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def register(env_id: str, entry_point: str) -> None:
-    """Register a `TextEnv` the way this project does: `entry_point` as "module:Class", imported by the first `gym.make`.
+    """Register a `TextEnv` the way this project does: `entry_point` "module:Class" is imported by the first `gym.make`.
 
     No wrappers are asked for: a `TextEnv` enforces the order of calls and its step limit itself, and says why in `info`
     (`gym.make(…, max_episode_steps=)` would truncate without a reason: use the environment's own `max_steps`).

@@ -2,8 +2,8 @@
 
 Standard library and `aem_envs.sanitize` only: `--help` must answer at once.
 
-Exit codes: 0 done, 1 done but something asked for did not hold (a failed check), 2 wrong use or a known error, 130 Ctrl-C,
-141 the reader of our output went away.
+Exit codes: 0 done; 1 done, but something asked for did not hold (a failed check); 2 wrong use or a known error;
+130 Ctrl-C; 141 the reader of our output went away.
 """
 
 import ast
@@ -27,7 +27,7 @@ class CliError(Exception):
 
 
 def parse_value(text: str) -> Setting:
-    """The literal that `text` spells: true/false, none, an integer, a finite float, a quoted string; any other text is itself."""
+    """The literal that `text` spells (true, none, 3, 0.5, 'quoted'); any other text is itself."""
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
@@ -57,7 +57,7 @@ def parse_settings(items: Sequence[str]) -> dict[str, Setting]:
 
 
 def is_known_error(error: BaseException) -> bool:
-    """Whether `error` is meant for the user's eyes: typed by this project, Gymnasium's own, or of the operating system."""
+    """Whether `error` is for the user's eyes: typed by this project, Gymnasium's, or the operating system's."""
     if isinstance(error, CliError | OSError):
         return True
     gym_error = getattr(sys.modules.get("gymnasium.error"), "Error", None)
@@ -74,8 +74,8 @@ def describe(error: BaseException) -> str:
 def run_main(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's body and exit with its code (None is 0).
 
-    Known errors (`is_known_error`) and a missing extra (`ImportError`) print `error: …` and exit 2; any other exception is a
-    bug and keeps its traceback; `AEM_TRACEBACK=1` shows it for all. Ctrl-C exits 130 without one.
+    Known errors (`is_known_error`) and a missing extra (`ImportError`) print `error: …` and exit 2; any other exception
+    is a bug and keeps its traceback; `AEM_TRACEBACK=1` shows it for all. Ctrl-C exits 130 without one.
     """
     try:
         code = main() or 0

@@ -1,4 +1,4 @@
-"""The contract of every environment: free text in, free text out, fixed `info` keys, typed errors, plain-data snapshots."""
+"""The contract of every environment: free text in and out, fixed `info` keys, typed errors, plain-data snapshots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ class TextEnv(gym.Env[str, str]):
     Rewards are native and unscaled. Success or failure of the task is `terminated`; a limit or broken infrastructure is
     `truncated` with `info["truncation_reason"]`. A malformed action never ends the episode and never raises.
 
-    A subclass' `reset` begins with `begin` and `choose_task` and both `reset` and `step` end with `show`, which feeds `render`.
+    A subclass' `reset` begins with `begin` and `choose_task`; `reset` and `step` end with `show`, which feeds `render`.
     """
 
     capabilities = Capabilities()
@@ -155,7 +155,9 @@ class TextEnv(gym.Env[str, str]):
         if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
             raise BadOptionError(f"max_steps must be an integer of at least 1, not {max_steps!r}")
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise BadOptionError(f"unknown render_mode {render_mode!r}; known: {', '.join(self.metadata['render_modes'])}")
+            raise BadOptionError(
+                f"unknown render_mode {render_mode!r}; known: {', '.join(self.metadata['render_modes'])}"
+            )
         self.max_steps = max_steps
         self.render_mode = render_mode
         self._seed: int | None = None
@@ -192,7 +194,7 @@ class TextEnv(gym.Env[str, str]):
         return self._seed
 
     def choose_task(self, options: dict[str, Any] | None) -> tuple[str, str]:
-        """(split, task id) that `options` name; what they leave open is `self.split` and a task drawn by `self.np_random`.
+        """(split, task id) that `options` name; left open, it is `self.split` and a task drawn by `self.np_random`.
 
         Raises:
             BadOptionError: an unknown option, split or task, or a task of another split than the one named.
@@ -220,7 +222,9 @@ class TextEnv(gym.Env[str, str]):
 
     def reset_needed(self, started: bool) -> ResetNeededError:
         """The error for a `step` without a running episode."""
-        return ResetNeededError("the episode has ended: call reset" if started else "step before reset: call reset first")
+        return ResetNeededError(
+            "the episode has ended: call reset" if started else "step before reset: call reset first"
+        )
 
     def show(self, action: str | None, observation: str) -> None:
         """Keep one exchange for `render` (`action` None begins an episode) and print it in mode `human`."""
@@ -234,8 +238,8 @@ class TextEnv(gym.Env[str, str]):
 
             print(ansi(action, observation), flush=True)
 
-    def render(self) -> str | None:  # type: ignore[override]  # Gymnasium's RenderFrame is unbound in its stubs
-        """`ansi`: the last exchange as text; `html`: the whole episode as a self-contained page; `human`: printed as it happens."""
+    def render(self) -> str | None:
+        """`ansi`: the last exchange; `html`: the episode as a self-contained page; `human`: printed as it happens."""
         if self.render_mode in (None, "human"):
             return None
         if not self._transcript:
@@ -251,5 +255,5 @@ class TextEnv(gym.Env[str, str]):
         raise gym.error.Error(f"{type(self).__name__} has no snapshots (see capabilities)")
 
     def set_state(self, state: bytes) -> None:
-        """Return to a snapshot of `get_state`; raises `BadStateError` on anything else and leaves the episode as it was."""
+        """Return to a snapshot of `get_state`; on anything else raise `BadStateError` and change nothing."""
         raise gym.error.Error(f"{type(self).__name__} has no snapshots (see capabilities)")

@@ -18,7 +18,7 @@ class UnknownPluginError(AemEnvError, KeyError):
 class Registry(Generic[T]):
     """Names to objects, loaded on first use.
 
-    A name is looked up among those added here, then among installed entry points of the group `aem_suite.<kind>`; a name
+    A name is looked up among those added here, then among installed entry points of the group `aem_suite.<kind>`; one
     with a colon is imported as `module:attribute`. The module is the user's own code: it runs.
     """
 

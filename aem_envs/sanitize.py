@@ -8,7 +8,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u
 
 
 def plain(text: str) -> str:
-    """`text` with every control character made visible (ESC becomes `␛`, others `\\xNN`), so that no escape sequence survives."""
+    """`text` with every control character made visible (ESC as `␛`, others as `\\xNN`): no escape sequence survives."""
     return _CONTROL.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 0x20 else f"\\x{ord(m[0]):02x}", text)
 
 

@@ -1,6 +1,7 @@
-"""Texts in the shared memory of Gymnasium's `AsyncVectorEnv`, so that `gym.make_vec(id, n, vectorization_mode="async")` just works.
+"""Texts in shared memory, so that `gym.make_vec(id, n, vectorization_mode="async")` just works.
 
-Importing this teaches Gymnasium how to share a `FreeText` space (its own `Text` fails on characters outside its alphabet).
+Importing this teaches Gymnasium's `AsyncVectorEnv` to share a `FreeText` space (its own `Text` fails on characters
+outside its alphabet).
 Each environment has one slot: the text's length in bytes, then UTF-8.
 """
 

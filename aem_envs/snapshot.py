@@ -33,7 +33,9 @@ def unpack(state: object, kind: str, fields: dict[str, type]) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadStateError(f"not a snapshot: {type(error).__name__}") from None
     if not isinstance(found, dict) or found.pop("format", None) != kind:
-        raise BadStateError(f"not a snapshot of the format {kind!r}: take one with get_state of the same environment and version")
+        raise BadStateError(
+            f"not a snapshot of the format {kind!r}: take one with get_state of the same environment and version"
+        )
     if found.keys() != fields.keys():
         raise BadStateError(f"a snapshot {kind!r} holds exactly: {', '.join(fields)}")
     for name, expected in fields.items():
@@ -60,7 +62,13 @@ def rng_from_json(words: list[Any]) -> np.random.Generator:
     if len(words) != 4 or any(type(word) is not int for word in words):
         raise BadStateError("snapshot field 'rng' must hold four integers")
     state, inc, has_uint32, uinteger = words
-    if not (0 <= state < _PCG64_WORD and 0 <= inc < _PCG64_WORD and inc % 2 and has_uint32 in (0, 1) and 0 <= uinteger < 1 << 32):
+    if not (
+        0 <= state < _PCG64_WORD
+        and 0 <= inc < _PCG64_WORD
+        and inc % 2
+        and has_uint32 in (0, 1)
+        and 0 <= uinteger < 1 << 32
+    ):
         raise BadStateError("snapshot field 'rng' is out of range")
     generator = np.random.PCG64(0)
     generator.state = {

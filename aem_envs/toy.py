@@ -15,7 +15,16 @@ from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv
 
 COLOURS = ("red", "blue")
 _FORMAT = "aem/Toy-v0"
-_FIELDS = {"task_id": str, "seed": int, "rng": list, "room": int, "key": bool, "unlocked": bool, "steps": int, "running": bool}
+_FIELDS = {
+    "task_id": str,
+    "seed": int,
+    "rng": list,
+    "room": int,
+    "key": bool,
+    "unlocked": bool,
+    "steps": int,
+    "running": bool,
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +68,8 @@ def corridors() -> dict[str, dict[str, Corridor]]:
 class ToyEnv(TextEnv):
     """A corridor of rooms with two chests in the last: open the right one (reward 1); the wrong one ends the episode.
 
-    Actions: go east, go west, take key, unlock door, open red chest, open blue chest. Task types: `walk`, and `unlock`, where
-    a key must be fetched first. Everything is deterministic given the task.
+    Actions: go east, go west, take key, unlock door, open red chest, open blue chest. Task types: `walk`, and `unlock`,
+    where a key must be fetched first. Everything is deterministic given the task.
 
     Keyword arguments: `split` ("train", "test"), `max_steps` (50), `render_mode` ("ansi", "human", "html").
     """
@@ -149,7 +158,12 @@ class ToyEnv(TextEnv):
             raise BadStateError(f"task {task.task_id!r} has no key and no door")
         self._np_random = snapshot.rng_from_json(found["rng"])
         self._seed, self._task, self._room = found["seed"], task, found["room"]
-        self._key, self._unlocked, self._steps, self._running = found["key"], found["unlocked"], found["steps"], found["running"]
+        self._key, self._unlocked, self._steps, self._running = (
+            found["key"],
+            found["unlocked"],
+            found["steps"],
+            found["running"],
+        )
 
     def _running_task(self) -> Corridor:
         if self._task is None or not self._running:

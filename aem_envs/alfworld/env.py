@@ -46,8 +46,8 @@ class ALFWorldEnv(TextEnv):
         size: Embedded rooms: "small" (default), "medium" or "official".
         dialect: Embedded wording: "current" (default) or "old". Official games bring their own.
         task_types: Only these task types: one name, several with commas, or a sequence.
-        engine: "native" (default), "textworld" (the installed real engine, in a worker process; it runs code out of game
-            files) or "auto" (native where it knows the game's rules by their hash, else textworld).
+        engine: "native" (default), "textworld" (the installed real engine, in a worker process; it runs code out of
+            game files) or "auto" (native where it knows the game's rules by their hash, else textworld).
         data: Folder of the official data; default `$ALFWORLD_DATA`.
         max_steps: Actions per episode (50).
         render_mode: "ansi", "human" or "html".
