@@ -16,8 +16,8 @@ from envs_data.alfworld.problem import TASK_TYPES
 
 _BLUNDERS = (
     "go to {0}", "go to {0}", "open {0}", "close {0}", "examine {0}", "take {1} from {0}", "move {1} to {0}",
-    "put {1} in/on {0}", "use {1}", "examine {1}", "heat {1} with {0}", "clean {1} with {0}", "cool {1} with {0}", "look",
-    "inventory",
+    "put {1} in/on {0}", "use {1}", "examine {1}", "heat {1} with {0}", "clean {1} with {0}", "cool {1} with {0}",
+    "look", "inventory",
 )  # fmt: skip
 _PROPERTY = {
     "pick_clean_then_place_in_recep": "clean",
@@ -35,8 +35,8 @@ class _Player:
 
     def __init__(self, *, noise: float = 0.0, seed: int = 0) -> None:
         """`noise`: chance of a random action, half of them admissible ones where `info` lists those, else commands put
-        together from names in the texts, which may fail. `seed`: for the noise; with it, the task and the episode's seed,
-        an episode's noise is always the same.
+        together from names in the texts, which may fail. `seed`: of the noise, which for one seed, task and episode seed is
+        always the same.
 
         Raises:
             BadOptionError: noise outside [0, 1].
@@ -46,19 +46,21 @@ class _Player:
         self.noise, self.seed = float(noise), seed
         self.acted_at_random = False
         self._last: str | None = None
+        self._planned: str | None = None
 
     def reset(self, env: TextEnv, observation: str, info: dict[str, Any]) -> None:
         """Start an episode on `env` (unwrapped), given what its `reset` returned."""
         self._rng = random.Random(f"{self.seed} {info.get('task_id')} {info.get('seed')}")
-        self._last = None
+        self._last = self._planned = None
         self.acted_at_random = False
         self._begin(env, observation)
 
     def act(self, observation: str, info: dict[str, Any]) -> str:
         """The next action, given the newest observation and info."""
         if self._last is not None:
-            self._notice(info.get("parsed_action") or self._last, observation)
-        action = next_action(self._belief())
+            done = info.get("parsed_action") or self._last
+            self._notice(done, observation, expected=done == self._planned)
+        action = self._planned = next_action(self._belief())
         self.acted_at_random = self.noise > 0 and self._rng.random() < self.noise
         if self.acted_at_random:
             action = self._blunder(info.get("admissible_actions"))
@@ -77,7 +79,7 @@ class _Player:
     def _begin(self, env: TextEnv, observation: str) -> None:
         raise NotImplementedError
 
-    def _notice(self, action: str, observation: str) -> None:
+    def _notice(self, action: str, observation: str, *, expected: bool) -> None:
         raise NotImplementedError
 
     def _belief(self) -> Belief:
@@ -87,9 +89,9 @@ class _Player:
 class SearchExpert(_Player):
     """Remembers what it has read, and searches: opens what is closed, goes on until it finds what it needs.
 
-    `order="room"` visits receptacles as the room lists them, going on after the place visited last: an order that can be
-    imitated from a short window. `order="prior"` goes where such an object usually lies, fewest steps first: in large
-    rooms it wins far more often within the step limit.
+    `order="room"` visits receptacles as the room lists them, going on after the place visited last: an order that can
+    be imitated from a short window. `order="prior"` goes where such an object usually lies, fewest steps first: in
+    large rooms it wins far more often within the step limit.
     """
 
     def __init__(self, *, order: Order = "room", noise: float = 0.0, seed: int = 0) -> None:
@@ -101,8 +103,8 @@ class SearchExpert(_Player):
     def _begin(self, env: TextEnv, observation: str) -> None:
         self._believed = reader.first_belief(observation, self.order)
 
-    def _notice(self, action: str, observation: str) -> None:
-        reader.update(self._believed, action, observation)
+    def _notice(self, action: str, observation: str, *, expected: bool) -> None:
+        reader.update(self._believed, action, observation, expected=expected)
 
     def _belief(self) -> Belief:
         return self._believed
@@ -122,11 +124,11 @@ class Expert(_Player):
         self._env, self._goal = env, Goal(task.task_type, task.object_type, to)
         self._refused: set[str] = set()
 
-    def _notice(self, action: str, observation: str) -> None:
-        if observation.startswith(reader.NOTHING_HAPPENS):
-            self._refused.add(action)
-        else:
+    def _notice(self, action: str, observation: str, *, expected: bool) -> None:
+        if not observation.startswith(reader.NOTHING_HAPPENS):
             self._refused.clear()
+        elif expected:
+            self._refused.add(action)
 
     def _belief(self) -> Belief:
         game: Game = self._env.game  # type: ignore[attr-defined]  # checked in `_begin`

@@ -94,7 +94,9 @@ def _wishes(b: Belief) -> Iterator[str]:
     if b.holding is None:
         yield from _fetch(b)
     elif kind_of(b.holding) != b.goal.kind:
-        yield from _put_into(b, b.holding, [r for r in b.receptacles if kind_of(b.holding) in _FITS.get(kind_of(r), ())])
+        kind = kind_of(b.holding)
+        likely = [r for r in b.receptacles if kind in _FITS.get(kind_of(r), ())]
+        yield from _put_into(b, b.holding, sorted(likely, key=b.cost))
         yield from _put_into(b, b.holding, b.receptacles)
     elif b.goal.task_type == LOOK:
         yield from _light(b)
@@ -108,10 +110,8 @@ def _wishes(b: Belief) -> Iterator[str]:
 def _ends(b: Belief) -> list[str]:
     """Receptacles that would fulfil the goal. Of two objects the second must join the first."""
     ends = [r for r in b.receptacles if kind_of(r) == b.goal.to]
-    if b.goal.task_type == TWO and (started := max(ends, key=lambda r: _alike(b, r), default=None)) and _alike(b, started):
-        ends.remove(started)
-        return [started, *sorted(ends, key=lambda r: (b.cost(r), _number(r)))]
-    return sorted(ends, key=lambda r: (b.cost(r), _number(r)))
+    started = _alike if b.goal.task_type == TWO else lambda b, r: 0
+    return sorted(ends, key=lambda r: (-started(b, r), b.cost(r), _number(r)))
 
 
 def _alike(b: Belief, receptacle: str) -> int:
@@ -120,8 +120,6 @@ def _alike(b: Belief, receptacle: str) -> int:
 
 
 def _put_into(b: Belief, thing: str, ends: list[str]) -> Iterator[str]:
-    if b.goal.kind != kind_of(thing):
-        ends = sorted(ends, key=b.cost)
     for end in ends:
         put = b.put.format(thing, end)
         if put not in b.refused:
@@ -157,7 +155,7 @@ def _light(b: Belief) -> Iterator[str]:
 
 
 def _fetch(b: Belief) -> Iterator[str]:
-    settled = _ends(b)[:1] if b.goal.task_type == TWO else []
+    settled = _ends(b)[:1] if b.goal.task_type == TWO else []  # what lies there is where it should be
     found = [
         (b.cost(r) - 2 * (thing in b.treated), r, thing)
         for r in b.receptacles

@@ -36,10 +36,10 @@ def first_belief(text: str, order: Order) -> Belief:
     return Belief(read_sentence(task[1]), _THING.findall(room[1]), order=order)
 
 
-def update(belief: Belief, action: str, text: str) -> None:
-    """Take in what an action led to."""
+def update(belief: Belief, action: str, text: str, *, expected: bool) -> None:
+    """Take in what an action led to. `expected`: it was thought to succeed, so that a refusal is news."""
     if text.startswith(NOTHING_HAPPENS):
-        _refusal(belief, action)
+        _refusal(belief, action, expected)
         return
     belief.refused = {command for command in belief.refused if command.startswith(("take ", "put ", "move "))}
     if match := _ARRIVED.search(text):
@@ -81,11 +81,11 @@ def _treat(belief: Belief, verb: str, thing: str) -> None:
         belief.treated.discard(thing)
 
 
-def _refusal(belief: Belief, action: str) -> None:
+def _refusal(belief: Belief, action: str, expected: bool) -> None:
     """Nothing happened. One cannot go where one is: a place that cannot be gone to is within reach already."""
     target = action.removeprefix("go to ")
     if target != action and target in belief.receptacles:
         belief.near |= {target}
         belief.last = target
-    else:
+    elif expected:
         belief.refused.add(action)

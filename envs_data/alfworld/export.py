@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envs_data.alfworld.generator import generate
-from envs_data.alfworld.goals import Goal, read_formula
+from envs_data.alfworld.goals import Goal, read_sentence
 from envs_data.alfworld.problem import Dialect, Problem
 from envs_data.alfworld.splits import TaskId, check_index, check_size, check_split
 from envs_data.alfworld.tw_pddl import KNOWN_DIALECTS, domain_hash, grammar_hash, render_game
+from envs_data.alfworld.vocabulary import BY_WORD
 from envs_data.errors import DataUnavailableError, GameFileError
 
 FOLDER = "json_2.1.1"
@@ -111,7 +112,8 @@ def export_games(
     for index in range(start, start + count):
         task = TaskId(scale, side, index)
         problem = generate(side, index, size=scale, dialect=dialect)
-        goal = read_formula(problem.goal)
+        asked = read_sentence(problem.task)
+        goal = Goal(asked.task_type, BY_WORD[asked.kind], BY_WORD[asked.to])
         folder = out / FOLDER / side / f"{goal.task_type}-{goal.kind}-None-{goal.to}-{index}" / f"trial_{problem.name}"
         folder.mkdir(parents=True, exist_ok=True)
         plan = walkthrough(problem) if walkthrough else None

@@ -1,14 +1,13 @@
-"""What a game asks for: as a formula, as a sentence, and back from either.
+"""What a game asks for: as a formula, as a sentence, and back from the sentence.
 
 The sentence patterns are those of official games, so that one reader serves both.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from envs_data.alfworld.problem import TASK_TYPES, Fact, Formula
+from envs_data.alfworld.problem import TASK_TYPES, Formula
 from envs_data.alfworld.vocabulary import spoken
 from envs_data.errors import UnknownTaskError
 
@@ -77,40 +76,6 @@ def formula(goal: Goal) -> Formula:
 def sentence(goal: Goal, way: int) -> str:
     """The task sentence in one of its two ways (0 or 1)."""
     return SENTENCES[goal.task_type][way].format(obj=spoken(goal.kind), to=spoken(goal.to)) + "."
-
-
-def _atoms(part: Formula) -> Iterator[Fact]:
-    """Positive atoms of a formula without disjunctions."""
-    head, *rest = part
-    if head == "and":
-        for inner in rest:
-            yield from _atoms(inner)
-    elif head in ("exists", "forall"):
-        yield from _atoms(rest[1])
-    elif head not in ("not", "or"):
-        yield part
-
-
-def read_formula(goal: Formula) -> Goal:
-    """The `Goal` of a game's formula; predicate names in any case.
-
-    Raises:
-        UnknownTaskError: it is not one of the six kinds.
-    """
-    atoms = [(atom[0].lower(), *atom[1:]) for atom in _atoms(goal)]
-    kinds = {atom[1]: atom[2].removesuffix("Type") for atom in atoms if atom[0] == "objecttype"}
-    places = [atom[2].removesuffix("Type") for atom in atoms if atom[0] == "receptacletype"]
-    lamps = [atom[1] for atom in atoms if atom[0] == "istoggled"]
-    held = [atom[2] for atom in atoms if atom[0] == "holds"]
-    states = {atom[0] for atom in atoms}
-    if lamps and held and lamps[0] in kinds and held[0] in kinds:
-        return Goal(_LOOK, kinds[held[0]], kinds[lamps[0]])
-    if not kinds or not places or "inreceptacle" not in states or "issliced" in states:
-        raise UnknownTaskError("the game's goal is none of the six task types; only these can be planned for")
-    for task_type, (_, state) in _STATES.items():
-        if state.lower() in states:
-            return Goal(task_type, next(iter(kinds.values())), places[0])
-    return Goal(_TWO if len(kinds) == 2 else _PLACE, next(iter(kinds.values())), places[0])
 
 
 def read_sentence(text: str) -> Goal:

@@ -8,11 +8,11 @@
 A task id is `<size>/<split>/<number>`, with `/<task type>` appended where a type was asked for: "small/train/000123".
 """
 
-import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 from envs_data.alfworld.problem import TASK_TYPES
 from envs_data.alfworld.rooms import SIZES, Size
@@ -106,6 +106,34 @@ def scheduled_type(split: Split, index: int) -> str:
     return order[code % len(order)]
 
 
-def digest(lines: list[str]) -> str:
-    """SHA-256 over lines, for manifests."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def task_ids(split: str, limit: int | None = None, *, size: str = "small") -> Sequence[str]:
+    """The first `limit` task ids of a split (all of a valid split if None), made when asked for.
+
+    Raises:
+        UnknownSplitError, UnknownTaskError: no such split or size; or no limit for the unlimited train split.
+    """
+    side, scale = check_split(split), check_size(size)
+    if side == "train":
+        if limit is None:
+            raise UnknownTaskError("embedded train games are unlimited; say how many task ids you want")
+        return _TaskIds(scale, side, range(limit))
+    return _TaskIds(scale, side, range(VALID_GAMES if limit is None else min(limit, VALID_GAMES)))
+
+
+class _TaskIds(Sequence[str]):
+    """Task ids of consecutive numbers, none of them stored."""
+
+    def __init__(self, size: Size, split: Split, numbers: range) -> None:
+        self._size, self._split, self._numbers = size, split, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return _TaskIds(self._size, self._split, self._numbers[place])
+        return str(TaskId(self._size, self._split, self._numbers[place]))

@@ -76,7 +76,7 @@ CAN_CONTAIN: dict[str, frozenset[str]] = {
 
 RECEPTACLES: tuple[str, ...] = tuple(CAN_CONTAIN)
 OPENABLE = frozenset(["Cabinet", "Drawer", "Fridge", "Microwave", "Safe"])
-PICKUPABLE = frozenset(f"{_SURFACE} PaperTowelRoll Pillow Plunger ScrubBrush TeddyBear Towel".split())
+PICKUPABLE = frozenset(f"{_SURFACE} Pillow Plunger TeddyBear Towel".split())
 CLEANABLE = frozenset(
     f"{_CUTLERY} {_CROCKERY} {_COOKWARE} Apple Cloth DishSponge Egg Lettuce Potato SoapBar Tomato".split()
 )
@@ -87,10 +87,11 @@ TOGGLEABLE = frozenset({"DeskLamp", "FloorLamp"})
 RECEPTACLE_OBJECTS = frozenset(f"{_CROCKERY} Box Pan Pot".split())
 _UNMOVED = (
     "Bathtub Blinds Boots Chair Curtains DeskLamp FloorLamp Footstool HousePlant LaundryHamperLid LightSwitch Mirror "
-    "Painting PaperTowel Poster ShowerDoor ShowerGlass Sink StoveKnob Television ToiletPaperRoll Window"
+    "Painting PaperTowel PaperTowelRoll Poster ScrubBrush ShowerDoor ShowerGlass Sink StoveKnob Television ToiletPaperRoll Window"
 )
 FIXTURES = frozenset(_UNMOVED.split())
-"""Things one sees but never carries."""
+"""Things one sees but never carries. Official rooms let one pick up paper towel rolls and scrub brushes, which then fit
+nowhere; here they stay where they are, so that no game has a dead end."""
 OBJECTS: tuple[str, ...] = tuple(sorted(PICKUPABLE | FIXTURES))
 
 _BASINS = {"SinkBasin": "Sink", "BathtubBasin": "Bathtub"}
@@ -131,6 +132,10 @@ def type_of(identifier: str) -> str:
 def spoken(kind: str) -> str:
     """The word a text uses for a type: "CounterTop" → "countertop"."""
     return kind.lower()
+
+
+BY_WORD: dict[str, str] = {spoken(kind): kind for kind in (*OBJECTS, *RECEPTACLES)}
+"""The type that a text's word means."""
 
 
 def object_facts(kind: str, identifier: str) -> tuple[Fact, ...]:
