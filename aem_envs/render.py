@@ -29,6 +29,7 @@ def page(title: str, exchanges: Iterable[Exchange]) -> str:
     )
     name = for_html(title)
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n<style>{_STYLE}</style></head>\n'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
+        f"<style>{_STYLE}</style></head>\n"
         f'<body><h1>{name}</h1>\n<ol start="0">\n{items}\n</ol></body></html>\n'
     )

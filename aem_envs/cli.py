@@ -1,0 +1,115 @@
+"""`aem-envs ls | info ID | check ID… | play ID`. Ids are registered ones ("aem/Toy-v0") or "module:EnvId"."""
+
+import argparse
+import json
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from aem_envs.cli_common import CliError, parse_settings, run_main
+from aem_envs.sanitize import plain
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(prog="aem-envs", description="List, describe, check and play text environments.")
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    listing = commands.add_parser("ls", help="list the environments")
+    listing.add_argument("modules", nargs="*", metavar="MODULE", help="import these first: they may register more")
+    info = commands.add_parser("info", help="describe one: arguments, splits, capabilities, experts")
+    check = commands.add_parser("check", help="check that environments keep the contract; exit code 1 if one does not")
+    check.add_argument("ids", nargs="*", metavar="ID", help="default: all of this project")
+    play = commands.add_parser("play", help="play in the terminal")
+    for command in (info, play):
+        command.add_argument("id", metavar="ID", help='"aem/Toy-v0", or "module:EnvId"')
+    for command in (info, check, play):
+        command.add_argument(
+            "--env", action="append", default=[], metavar="KEY=VALUE", help="argument of the environment"
+        )
+    for command in (listing, info, check):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    play.add_argument("--seed", type=int, help="seed of the first task drawn")
+    play.add_argument("--split", help="draw from this split")
+    play.add_argument("--task", metavar="TASK_ID", help="play this task")
+    return main
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `aem-envs`; always raises SystemExit."""
+    options = parser().parse_args(arguments)
+    warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
+    commands = {"ls": _ls, "info": _info, "check": _check, "play": _play}
+    run_main(lambda: commands[options.command](options))
+
+
+def _ls(options: argparse.Namespace) -> int:
+    import gymnasium as gym
+
+    from aem_envs.registration import env_class, env_ids
+
+    known = set(gym.registry)
+    for module in options.modules:
+        __import__(module)
+    ids = [*env_ids(), *(new for new in gym.registry if new not in known and new not in env_ids())]
+    rows = [(env_id, (env_class(env_id).__doc__ or "").strip().split("\n")[0]) for env_id in ids]
+    if options.json:
+        print(json.dumps([{"id": env_id, "summary": summary} for env_id, summary in rows], indent=2))
+    else:
+        _table(rows)
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from aem_envs.describe import as_text, describe
+
+    found = describe(options.id, parse_settings(options.env))
+    print(json.dumps(found, indent=2) if options.json else plain(as_text(found)))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from aem_envs.checks import run_checks
+    from aem_envs.registration import env_ids, make_env
+
+    settings = parse_settings(options.env)
+    if settings and len(options.ids) != 1:
+        raise CliError("--env goes with exactly one ID")
+    report: dict[str, dict[str, str | None]] = {}
+    for env_id in options.ids or env_ids():
+        env = make_env(env_id, **settings)
+        try:
+            report[env_id] = {result.name: result.error for result in run_checks(env)}
+        finally:
+            env.close()
+    failed = sum(error is not None for results in report.values() for error in results.values())
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        rows = [(env_id, name, error or "ok") for env_id, results in report.items() for name, error in results.items()]
+        _table([("environment", "check", "result"), *rows])
+        print(f"{failed} of {len(rows)} checks failed" if failed else f"all {len(rows)} checks passed")
+    return 1 if failed else 0
+
+
+def _play(options: argparse.Namespace) -> int:
+    from aem_envs.play import play
+    from aem_envs.registration import make_env
+
+    env = make_env(options.id, **parse_settings(options.env))
+    try:
+        play(env, seed=options.seed, split=options.split, task_id=options.task)
+    finally:
+        env.close()
+    return 0
+
+
+def _table(rows: Sequence[Sequence[Any]]) -> None:
+    """Columns as wide as their widest cell."""
+    cells = [[plain(" ".join(str(cell).split())) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    main()
