@@ -86,7 +86,7 @@ def modulate(
     segment, n = _segments(scope, response_group, trajectory, n_segments)
     entropy = uncertainty.detach().to(torch.promote_types(uncertainty.dtype, torch.float32))
     counted = torch.ones_like(entropy, dtype=torch.bool) if counted is None else counted
-    alpha, active, occupied = _alpha(entropy, segment, n, counted, -lam if direction == "normal" else lam, range_guard)
+    alpha, stats = _alpha(entropy, segment, n, counted, -lam if direction == "normal" else lam, range_guard)
     if shuffle:
         if generator is None:
             raise ValueError("shuffle=True needs a torch.Generator: pass generator=")
@@ -95,10 +95,9 @@ def modulate(
     factor = (alpha if span_index is None else alpha[span_index]).to(advantages.dtype)
     modulated = factor * advantages
     if sign_mask is not None:
-        signed = advantages.detach() * (factor - 1) * (1 if sign_mask == "fall" else -1)
-        modulated = modulated.where(signed > 0, modulated.new_zeros(()))
-    stats = _alpha_stats(alpha, entropy, counted) | _advantage_stats(advantages.detach(), modulated.detach())
-    stats["guarded_share"] = (occupied & ~active).sum() / occupied.sum().clamp_min(1)
+        towards = advantages.detach() * (factor - 1)
+        modulated = torch.where(towards > 0 if sign_mask == "fall" else towards < 0, modulated, 0)
+    stats |= _alpha_quantiles(alpha, counted) | _advantage_stats(advantages.detach(), modulated.detach())
     return Modulation(modulated, alpha, stats)
 
 
@@ -111,24 +110,30 @@ def _segments(
     if scope == "trajectory" and trajectory is None:
         raise ValueError("scope='trajectory' needs trajectory=, the episode of each response")
     segment = trajectory if scope == "trajectory" and trajectory is not None else response_group
-    return segment, count_segments(segment) if n_segments is None else n_segments
+    return segment, max(1, count_segments(segment) if n_segments is None else n_segments)
 
 
 def _alpha(
     entropy: Tensor, segment: Tensor, n: int, counted: Tensor, signed_lam: float, range_guard: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """α [responses], which of the n segments are modulated [n], and which have a counted response [n]."""
-    low = segment_min(entropy.where(counted, entropy.new_full((), torch.inf)), segment, n)
-    high = segment_max(entropy.where(counted, entropy.new_full((), -torch.inf)), segment, n)
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """α [responses], and the statistics of the scopes: the share that was guarded, and min, max and mean of H̄."""
+    low = segment_min(torch.where(counted, entropy, torch.inf), segment, n)
+    high = segment_max(torch.where(counted, entropy, -torch.inf), segment, n)
     spread = high - low
     active = (spread >= range_guard) & (spread > 0) & spread.isfinite()
     size = segment_sum(counted.to(entropy.dtype), segment, n)
     use = active[segment] & counted
     relative = (entropy - low[segment]) / spread[segment]
     # exp(±λH̃) up to a factor that the mean takes out again, kept ≤ 1 so that no λ overflows
-    weight = (signed_lam * relative - max(signed_lam, 0.0)).exp().where(use, entropy.new_zeros(()))
+    weight = torch.where(use, (signed_lam * relative - max(signed_lam, 0.0)).exp(), 0)
     mean = segment_sum(weight, segment, n) / size
-    return (weight / mean[segment]).where(use, entropy.new_ones(())), active, size > 0
+    occupied = size > 0
+    return torch.where(use, weight / mean[segment], 1), {
+        "guarded_share": (occupied & ~active).sum() / occupied.sum(),
+        "uncertainty_min": low.amin(),
+        "uncertainty_max": high.amax(),
+        "uncertainty_mean": torch.where(counted, entropy, 0).sum() / size.sum(),
+    }
 
 
 def _shuffled(alpha: Tensor, segment: Tensor, generator: torch.Generator) -> Tensor:
@@ -138,28 +143,16 @@ def _shuffled(alpha: Tensor, segment: Tensor, generator: torch.Generator) -> Ten
     return torch.empty_like(alpha).scatter(0, segment.argsort(stable=True), alpha[source])
 
 
-def _alpha_stats(alpha: Tensor, entropy: Tensor, counted: Tensor) -> dict[str, Tensor]:
-    """Quantiles of α, and min, max, mean of H̄, over the counted responses; NaN where there are none."""
+def _alpha_quantiles(alpha: Tensor, counted: Tensor) -> dict[str, Tensor]:
+    """Quantiles of α over the counted responses (linear between neighbours); NaN if there are none."""
     count = counted.sum()
-    ordered = alpha.where(counted, alpha.new_full((), torch.inf)).sort().values
+    ordered = torch.where(counted, alpha, torch.inf).sort().values
     ordered = torch.nn.functional.pad(ordered, (0, 2), value=torch.inf)  # so that the reads below never run out
     place = (count - 1).clamp_min(0) * torch.tensor([0.05, 0.5, 0.95], device=alpha.device)
     below = place.long()
     low, high = ordered[below], ordered[below + 1]
     quantiles = torch.where(place > below, low + (high - low) * (place - below), low)
-    quantiles = quantiles.where(count > 0, alpha.new_full((), torch.nan))
-    everyone = torch.zeros_like(counted, dtype=torch.int64)
-    zero, inf = entropy.new_zeros(()), entropy.new_full((), torch.inf)
-    least = segment_min(entropy.where(counted, inf), everyone, 1)[0]
-    most = segment_max(entropy.where(counted, -inf), everyone, 1)[0]
-    return {
-        "alpha_q05": quantiles[0],
-        "alpha_q50": quantiles[1],
-        "alpha_q95": quantiles[2],
-        "uncertainty_min": least,
-        "uncertainty_max": most,
-        "uncertainty_mean": entropy.where(counted, zero).sum() / count,
-    }
+    return dict(zip(("alpha_q05", "alpha_q50", "alpha_q95"), torch.where(count > 0, quantiles, torch.nan).unbind()))
 
 
 def _advantage_stats(before: Tensor, after: Tensor) -> dict[str, Tensor]:
@@ -192,5 +185,5 @@ def _check_shapes(advantages: Tensor, uncertainty: Tensor, response_group: Tenso
     expected = (uncertainty if span_index is None else span_index).shape
     if advantages.shape != expected:
         raise ValueError(
-            f"advantages {tuple(advantages.shape)} ≠ {tuple(expected)}: give one per response, or one per token and span_index="
+            f"advantages {tuple(advantages.shape)} ≠ {tuple(expected)}: one per response, or per token with span_index="
         )

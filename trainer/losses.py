@@ -119,7 +119,7 @@ def normalise_weights(weights: Tensor) -> Tensor:
     Cutting the batch's weights keeps "every episode the same" true although a minibatch holds only parts of episodes.
     """
     total = weights.sum()
-    return weights / total.where(total > 0, torch.ones_like(total))
+    return weights / torch.where(total > 0, total, 1)
 
 
 def policy_loss(
@@ -165,7 +165,7 @@ def policy_loss(
     if dual_clip is not None:
         floor = dual_clip * advantages
         floored = (advantages < 0) & (objective < floor)
-        objective = objective.where(~floored, floor)
+        objective = torch.where(floored, floor, objective)
 
     with torch.no_grad():
         too_high, too_low = (advantages > 0) & (r > 1 + clip_high), (advantages < 0) & (r < 1 - clip_low)

@@ -48,7 +48,7 @@ def segment_min(values: Tensor, index: Tensor, n: int) -> Tensor:
 
 def masked_sum(values: Tensor, mask: Tensor) -> Tensor:
     """Σ of `values` where the boolean `mask` is true. What is masked out may be NaN."""
-    return values.where(mask, values.new_zeros(())).sum()
+    return torch.where(mask, values, 0).sum()
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def whiten(values: Tensor, mask: Tensor | None = None, *, eps: float = 1e-8) -> 
     values [n], mask bool [n] → [n]. A single entry becomes 0. Source: advantage whitening as customary in PPO.
     """
     mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
-    centred = (values - masked_mean(values, mask)).where(mask, values.new_zeros(()))
+    centred = torch.where(mask, values - masked_mean(values, mask), 0)
     variance = centred.square().sum() / (mask.sum() - 1).clamp_min(1)
     return centred / (variance.sqrt() + eps)
 
@@ -92,7 +92,7 @@ def discounted_sum(values: Tensor, index: Tensor, decay: float) -> Tensor:
     """
     total, reach = values, 1
     while reach < values.shape[0]:
-        later = total[reach:].where(index[reach:] == index[:-reach], total.new_zeros(()))
+        later = torch.where(index[reach:] == index[:-reach], total[reach:], 0)
         total = total + decay**reach * torch.nn.functional.pad(later, (0, reach))
         reach *= 2
     return total

@@ -71,7 +71,7 @@ def test_grpo_estimator_gives_every_response_its_episodes_advantage() -> None:
 
 
 def test_gae_by_hand() -> None:
-    # γ = ½, λ = ½, decay ¼. Episode 0 (V 4, 6; r 0, 10; bootstrap 0): δ = 0 + 3 − 4 = −1, 10 − 6 = 4; A = −1 + 1 = 0, 4.
+    # γ = ½, λ = ½, decay ¼. Episode 0 (V 4, 6; r 0, 10; bootstrap 0): δ = 0 + 3 − 4, 10 − 6 = −1, 4; A = −1 + 1, 4.
     # Episode 1 (V 2; r 0; bootstrap 3): δ = 1.5 − 2 = −½.
     advantages, targets = gae(
         torch.tensor([0.0, 10.0, 0.0]),

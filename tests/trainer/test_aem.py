@@ -246,7 +246,7 @@ def test_mean_alpha_is_one_and_signs_stay(groups, lam: float, direction: str, sh
 
 @given(groups_of_entropies, st.floats(-3, 3), st.randoms(use_true_random=False))
 def test_invariances(groups, shift: float, random) -> None:
-    """Adding a constant to a group's entropies, and the order of the responses, change nothing; α falls with entropy."""
+    """A constant added to a group's entropies, and the order of responses, change nothing; α falls with entropy."""
     groups = [[round(h, 3) for h in members] for members in groups]
     entropy, group = flat(groups)
     alpha = run(entropy, group, range_guard=0.1005).alpha
@@ -268,8 +268,9 @@ def test_groups_do_not_feel_each_other(groups, victim: int) -> None:
 
 
 def test_imports_torch_and_nothing_of_the_suites_other_rooms() -> None:
-    code = (
-        "import sys, trainer.aem; bad = {'gymnasium', 'transformers', 'aem_envs', 'aem_agent', 'envs_data'} & set(sys.modules); "
-        "assert not bad, bad"
-    )
+    code = """
+import sys, trainer.aem
+loaded = {"gymnasium", "transformers", "aem_envs", "aem_agent", "envs_data"} & set(sys.modules)
+assert not loaded, loaded
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,7 +1,7 @@
 """The theorem AEM stands on, in closed form: under a natural-gradient step the entropy drifts by A·(S − H).
 
-Exact derivatives (float64, forward mode), enumerable policies, atol 1e-12 + rtol 1e-9. The log-probs and entropies come from
-the functions that training uses.
+Exact derivatives (float64, forward mode), enumerable policies, atol 1e-12 + rtol 1e-9. The log-probs and entropies come
+from the functions that training uses.
 """
 
 from itertools import product
@@ -70,7 +70,7 @@ PREFIXES = sorted({r[:k] for r in responses() for k in range(len(r))})
 
 
 def response_logprobs(logits: Tensor) -> Tensor:
-    """log π(response) of every response; logits [prefixes, vocabulary], a free table: autoregressive in its full generality."""
+    """log π(response) of every response; logits [prefixes, vocabulary], one free row per prefix."""
     totals = []
     for response in responses():
         rows = logits[[PREFIXES.index(response[:k]) for k in range(len(response))]]
@@ -98,7 +98,7 @@ def test_chain_rule_of_response_entropy() -> None:
 
 @pytest.mark.parametrize("chosen", [0, 4, 9, 14])
 def test_response_entropy_drift_of_an_autoregressive_policy(chosen: int) -> None:
-    """The same theorem for whole responses, with the Fisher matrix of the autoregressive policy inverted numerically."""
+    """The theorem for whole responses, with the Fisher matrix of the autoregressive policy inverted numerically."""
     logits = random_logits(len(PREFIXES), VOCABULARY, seed=chosen) / 3
     flat = logits.flatten()
 
@@ -113,8 +113,8 @@ def test_response_entropy_drift_of_an_autoregressive_policy(chosen: int) -> None
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=20), st.sampled_from([1.0, -1.0]), st.floats(0, 3))
 def test_modulation_steers_entropy_as_claimed(relative_surprisal: list[float], sign: float, lam: float) -> None:
-    """With the exact relative surprisal as uncertainty: uniformly negative advantages raise entropy more (or lower it less)
-    with α than without, positive ones the other way; reversed α does the opposite."""
+    """Given the exact relative surprisal: negative advantages raise entropy more (or lower it less) with α than
+    without, positive ones the other way; reversed α does the opposite."""
     surprisal = torch.tensor(relative_surprisal, dtype=torch.float64)
     advantages, group = torch.full_like(surprisal, sign), torch.zeros(len(surprisal), dtype=torch.int64)
     plain = (advantages * surprisal).sum()

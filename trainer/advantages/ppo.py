@@ -9,6 +9,7 @@ terminated, and the critic's value of the last state if it was truncated.
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from trainer.advantages.base import Advantages, Signals
@@ -28,7 +29,7 @@ def gae(
 
     rewards, values, episode_of_step [steps]; bootstrap [episodes], V after the last step → two [steps].
     """
-    following = values.roll(-1).where(~last_of_segment(episode_of_step), bootstrap[episode_of_step])
+    following = torch.where(last_of_segment(episode_of_step), bootstrap[episode_of_step], values.roll(-1))
     advantages = discounted_sum(rewards + gamma * following - values, episode_of_step, gamma * lam)
     return advantages, advantages + values
 
@@ -51,11 +52,11 @@ def ppo(
     rewards, episode = signals.rewards, signals.episode_index
     if level == "token":
         at_end = last_of_segment(signals.span_index)
-        rewards = rewards[signals.span_index].where(at_end, rewards.new_zeros(()))
+        rewards = torch.where(at_end, rewards[signals.span_index], 0)
         episode = episode[signals.span_index]
     if signals.values.shape != episode.shape:
         raise ValueError(f"need {episode.shape[0]} values, one per {level}, got {signals.values.shape[0]}")
-    bootstrap = signals.final_values.where(~signals.terminated, signals.final_values.new_zeros(()))
+    bootstrap = torch.where(signals.terminated, 0, signals.final_values)
     advantages, targets = gae(rewards, signals.values, bootstrap, episode, gamma=gamma, lam=lam)
     if whitened:
         advantages = whiten(advantages)
