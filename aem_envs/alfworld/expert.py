@@ -35,8 +35,8 @@ class _Player:
 
     def __init__(self, *, noise: float = 0.0, seed: int = 0) -> None:
         """`noise`: chance of a random action, half of them admissible ones where `info` lists those, else commands put
-        together from names in the texts, which may fail. `seed`: of the noise, which for one seed, task and episode seed is
-        always the same.
+        together from names in the texts, which may fail. `seed`: of the noise, which depends on nothing else but the
+        task and the episode's seed.
 
         Raises:
             BadOptionError: noise outside [0, 1].
