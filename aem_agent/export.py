@@ -4,7 +4,7 @@
 
     {"env_id", "task_id", "task_type", "split", "repeat", "data_hash", "won", "return",
      "initial_observation": what the episode began with,
-     "steps": [{"observation": seen before acting, "action": what the environment was sent, "response": what was said}, …]}
+     "steps": [{"observation": seen before acting, "action": what was sent on, "response": what was said}, …]}
 
 `messages` writes the chat form that most fine-tuning tools read: {"task_id", "messages": [{"role", "content"}, …]}.
 """
@@ -59,8 +59,8 @@ FORMATS: dict[str, Callable[[Episode], dict[str, Any]]] = {"sft": to_sft, "messa
 def export(episodes: Iterable[Episode], out: Path, *, format: str = "sft", only_won: bool = True) -> tuple[int, int]:
     """Write `episodes` to `out` (whole or not at all); returns (episodes, steps) written.
 
-    Errored and empty episodes are left out, and those not won unless `only_won` is false. Lines are in the order of (task id,
-    repeat): the same episodes give the same file.
+    Errored and empty episodes are left out, and those not won unless `only_won` is false. Lines are in the order of
+    (task id, repeat): the same episodes give the same file.
 
     Raises:
         ExportError: an unknown format, or no episode is left.

@@ -80,6 +80,11 @@ class Summary:
     """Hash over (task id, hash of its data): equal for two runs over the same data."""
     schema: int = SCHEMA
 
+    @property
+    def overall(self) -> Rates:
+        """The rates over all completed episodes."""
+        return Rates(**{name: getattr(self, name) for name in Rates.__slots__})
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
         return asdict(self)

@@ -1,0 +1,257 @@
+"""Evaluation: choose tasks, play them with a policy, record every episode, sum up.
+
+The order of a run: `prepare` resolves what was asked for (so that mistakes show before anything is loaded or written),
+`evaluate` plays what the run folder lacks, `summarize_folder` turns records into `summary.json` and `report.html`.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+import aem_envs  # noqa: F401  # registers aem/…
+from aem_agent.report.evaluation import evaluation_page
+from aem_agent.rollout import RolloutManager
+from aem_agent.run_folder import RunFolder
+from aem_agent.summary import Summary, summarize
+from aem_agent.types import AgentError, Episode, Policy, RolloutInterruptedError, TaskRef
+from aem_envs.cli_common import Setting
+from aem_envs.core import TextEnv
+
+MAX_DEFAULT_TASKS = 1000
+"""Without a number of tasks, splits up to this size are played whole."""
+
+
+class EvaluationError(AgentError):
+    """An evaluation that cannot be run as asked; the message says what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalConfig:
+    """What defines an evaluation: equal configurations play the same episodes, and only they may share a run folder."""
+
+    env_id: str
+    """As `gym.make` takes it: "aem/Toy-v0", or "module:EnvId"."""
+    model: str
+    """`random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, or a model folder."""
+    env: dict[str, Setting] = field(default_factory=dict)
+    """Arguments of the environment."""
+    split: str | None = None
+    """None: the first that is not for training."""
+    tasks: int | None = None
+    """The first so many of the split; None: all of it."""
+    repeats: int = 1
+    """Attempts at each task."""
+    seed: int = 0
+    max_steps: int | None = None
+    """None: the environment's own limit."""
+    temperature: float = 0.4
+    """Of model policies; 0 is greedy."""
+    max_new_tokens: int = 256
+    """Tokens a response may have; model policies only."""
+    prompt: str | None = None
+    """Name of a prompt spec, or "module:attribute"; None: the one the model was trained with, else `plain`."""
+    base_url: str | None = None
+    """Of the endpoint of `openai:NAME`."""
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the policy is a language model."""
+        return self.model.startswith("openai:") or self.is_folder
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether `model` names a model folder."""
+        return Path(self.model).is_dir()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An evaluation with nothing left open."""
+
+    config: EvalConfig
+    """`split` and `tasks` are set."""
+    tasks: tuple[TaskRef, ...]
+    hashes: dict[str, str]
+    """`tasks`: over the task ids in order; `model`: over the files of a model folder."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `config.json` holds and a resumed run must share."""
+        return {**asdict(self.config), "hashes": self.hashes}
+
+    @property
+    def episodes(self) -> int:
+        """Episodes to play in all."""
+        return len(self.tasks) * self.config.repeats
+
+
+def make_env(config: EvalConfig) -> TextEnv:
+    """The configured environment.
+
+    Raises:
+        EvaluationError: it takes no such argument, or is no `TextEnv`.
+        gymnasium.error.Error: no such environment.
+    """
+    arguments: dict[str, Any] = {**config.env} | ({} if config.max_steps is None else {"max_steps": config.max_steps})
+    try:
+        env = gym.make(config.env_id, **arguments).unwrapped
+    except TypeError as error:
+        raise EvaluationError(f"{config.env_id} does not take these arguments: {error}") from error
+    if not isinstance(env, TextEnv):
+        raise EvaluationError(
+            f"{config.env_id} is a {type(env).__name__}, not an aem_envs.TextEnv: it cannot list its tasks"
+        )
+    return env
+
+
+def prepare(config: EvalConfig) -> Plan:
+    """Resolve the split and the tasks, and check what can be checked before playing.
+
+    Raises:
+        EvaluationError: fewer tasks in the split than asked for, a split too large to be meant, numbers out of range.
+        AemEnvError, DataError: the environment's own, as for an unknown split or missing data.
+    """
+    for name, least in (("repeats", 1), ("tasks", 1), ("max_steps", 1), ("max_new_tokens", 1), ("temperature", 0)):
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise EvaluationError(f"{name.replace('_', ' ')} must be at least {least}, not {value}")
+    if config.base_url and "@" in config.base_url:
+        raise EvaluationError("the base URL would be recorded: put credentials into OPENAI_API_KEY, not into it")
+    env = make_env(config)
+    try:
+        split = config.split or next((s for s in env.splits if s != "train"), env.splits[0])
+        ids = _choose_tasks(env, split, config.tasks)
+    finally:
+        env.close()
+    plain_id = config.env_id.rpartition(":")[2]
+    hashes = {"tasks": _sha256("\n".join(ids).encode("utf-8", "surrogatepass"))}
+    if config.is_folder:
+        hashes["model"] = folder_hash(Path(config.model))
+    resolved = replace(config, split=split, tasks=len(ids))
+    return Plan(resolved, tuple(TaskRef(plain_id, task_id, split) for task_id in ids), hashes)
+
+
+def _choose_tasks(env: TextEnv, split: str, wanted: int | None) -> list[str]:
+    limit = MAX_DEFAULT_TASKS + 1 if wanted is None else wanted
+    ids = list(env.task_ids(split, limit))[:limit]
+    if wanted is None and len(ids) > MAX_DEFAULT_TASKS:
+        raise EvaluationError(f"split {split!r} has more than {MAX_DEFAULT_TASKS} tasks: say how many with -n")
+    if wanted is not None and len(ids) < wanted:
+        raise EvaluationError(
+            f"split {split!r} has {len(ids)} tasks, {wanted} were asked for: use -n {len(ids)} or less"
+        )
+    if not ids:
+        raise EvaluationError(f"split {split!r} has no task")
+    return ids
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def folder_hash(folder: Path) -> str:
+    """SHA-256 over names and contents of a model folder's JSON, text and safetensors files, 16 hex digits."""
+    digest = hashlib.sha256()
+    for file in sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt", ".jinja"}):
+        with file.open("rb") as content:
+            digest.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run."""
+
+    summary: Summary
+    interrupted: bool
+    """Stopped by Ctrl-C; the folder can be resumed."""
+
+
+def open_folder(plan: Plan, path: Path, *, resume: bool) -> RunFolder:
+    """The run folder to write to.
+
+    Raises:
+        RunFolderError: resumed under another configuration or version; not resumed and a run already.
+        EvaluationError: a new run into a folder that holds something else.
+    """
+    if resume:
+        return RunFolder.resume(path, plan.record)
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "config.json").exists()):
+        raise EvaluationError(f"{path} exists and is not an empty folder: choose another --out")
+    return RunFolder.create(path, plan.record)
+
+
+def evaluate(
+    plan: Plan,
+    policy: Policy,
+    folder: RunFolder,
+    *,
+    concurrency: int = 16,
+    retries: int = 2,
+    on_episode: Callable[[Episode], None] | None = None,
+) -> Result:
+    """Play what `folder` lacks, recording each episode as it ends, and sum up. Ctrl-C drains and sums up what is there.
+
+    `policy` is closed at the end. `on_episode` sees every new episode after it was recorded.
+
+    Raises:
+        RecordWriteError: the disk is full, or another process writes to the folder.
+    """
+    with folder.writer() as writer:
+
+        def record(episode: Episode) -> None:
+            writer.write(episode)
+            if on_episode is not None:
+                on_episode(episode)
+
+        async def play() -> bool:
+            manager = RolloutManager(
+                lambda: make_env(plan.config),
+                policy,
+                concurrency=concurrency,
+                retries=retries,
+                seed=plan.config.seed,
+                on_episode=record,
+            )
+            try:
+                await manager.run(plan.tasks, plan.config.repeats, skip=folder.completed(), handle_signals=True)
+            except RolloutInterruptedError:
+                return True
+            finally:
+                await manager.aclose()
+                await policy.aclose()
+            return False
+
+        interrupted = asyncio.run(play())
+    return Result(summarize_folder(folder), interrupted)
+
+
+def ordered_episodes(folder: RunFolder) -> list[Episode]:
+    """The folder's episodes in the order that numbers them everywhere: by task id and repeat."""
+    return sorted(folder.episodes(), key=lambda e: (e.task_id, e.repeat))
+
+
+def summarize_folder(folder: RunFolder) -> Summary:
+    """Compute `summary.json` and `report.html` from the records, write both, return the summary.
+
+    Raises:
+        RecordError: damaged records.
+        EvaluationError: a run folder of another kind.
+    """
+    config = folder.config
+    try:
+        env_id, split, planned = config["env_id"], config["split"], config["tasks"] * config["repeats"]
+    except (KeyError, TypeError) as error:
+        raise EvaluationError(f"{folder.path} is not the run of an evaluation: its config lacks {error}") from error
+    episodes = ordered_episodes(folder)
+    summary = summarize(episodes, env_id=env_id, split=split, planned=planned)
+    folder.write_summary(summary.to_json())
+    whole = json.loads((folder.path / "config.json").read_bytes())
+    folder.write_report(evaluation_page(summary, whole, episodes))
+    return summary

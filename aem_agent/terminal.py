@@ -1,0 +1,158 @@
+"""What evaluations look like in a terminal: progress, tables, episodes. All foreign text is sanitised."""
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from aem_agent.report.episodes import outcome
+from aem_agent.summary import Comparison, Rates, Summary, format_interval, format_rate
+from aem_agent.types import Episode
+from aem_envs.sanitize import plain
+
+COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "soft": "dim"}
+
+
+def safe(text: str) -> str:
+    """`text` without control characters and without meaning to rich's markup."""
+    return escape(plain(text))
+
+
+class EvalProgress:
+    """Episodes done, success so far, errors, rates, time left: on stderr, in a terminal only, after `delay` seconds.
+
+    Call it with each episode that ends; use it as a context.
+    """
+
+    def __init__(self, total: int, done: int = 0, *, delay: float = 2.0, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._started = time.monotonic()
+        self._completed = self._won = self._errors = self._tokens = 0
+        self._bar = Progress(
+            TextColumn("[bold]{task.completed}[/]/{task.total} episodes"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=total, completed=done)
+        self._timer = threading.Timer(delay, self._bar.start)
+        self._timer.daemon = True
+
+    def __call__(self, episode: Episode) -> None:
+        self._completed += episode.completed
+        self._won += episode.won and episode.completed
+        self._errors += not episode.completed
+        self._tokens += sum(len(turn.response.token_ids) for turn in episode.turns)
+        self._bar.update(self._task, advance=1, description=self._describe())
+
+    def _describe(self) -> str:
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        played = self._completed + self._errors
+        parts = [f"success {format_rate(self._won / self._completed if self._completed else None)}"]
+        parts += [f"[yellow]errors {self._errors}[/]"] if self._errors else []
+        parts.append(f"{played / seconds:.1f} episodes/s")
+        parts += [f"{self._tokens / seconds:.0f} tokens/s"] if self._tokens else []
+        return " · ".join(parts)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._timer.cancel()
+        self._bar.stop()
+
+
+def _row(name: str, r: Rates) -> tuple[str, ...]:
+    return (
+        name,
+        f"{r.successes}/{r.n}",
+        format_rate(r.success_rate),
+        format_interval(r.success_interval),
+        "–" if r.mean_score is None else f"{r.mean_score:.3f}",
+        "–" if r.mean_steps is None else f"{r.mean_steps:.1f}",
+    )
+
+
+def print_summary(console: Console, summary: Summary, model: str) -> None:
+    """The table at the end of a run, and what its reader must know besides."""
+    table = Table(
+        title=f"{safe(summary.env_id)} · {safe(summary.split)} · {safe(model)}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("task type")
+    for heading in ("won", "success", "95 % interval", "score", "steps"):
+        table.add_column(heading, justify="right")
+    for kind, r in summary.by_task_type.items():
+        table.add_row(*_row(safe(kind) or "(none)", r))
+    table.add_section()
+    table.add_row(*_row("all", summary.overall), style="bold")
+    console.print(table)
+    notes = [f"invalid actions {format_rate(summary.invalid_action_rate)}"]
+    notes += [f"pass@{k} {format_rate(p)}" for k, p in summary.pass_at_k.items() if k != "1"]
+    notes += [f"cut off by {safe(reason)}: {n}" for reason, n in summary.truncations.items()]
+    notes += [f"{summary.response_tokens:,} response tokens"] if summary.response_tokens else []
+    console.print(" · ".join(notes), style="dim")
+    if summary.errors:
+        kinds = ", ".join(f"{n} × {safe(kind)}" for kind, n in summary.error_types.items())
+        console.print(f"{summary.errors} episodes ended in an error ({kinds}): in no rate above", style="yellow")
+    if summary.missing:
+        console.print(f"{summary.missing} planned episodes were not played", style="yellow")
+
+
+def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
+    """B against A."""
+
+    def points(value: float, scale: float, unit: str) -> str:
+        return f"{scale * value:+.1f}{unit}" if scale == 100 else f"{value:+.3f}"
+
+    table = Table(title=f"A {safe(a)}\nB {safe(b)}\n{c.tasks} common tasks", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for heading in ("tasks", "A", "B", "B − A", "95 % interval", "P(B > A)"):
+        table.add_column(heading, justify="right")
+    rows = [(metric, c.tasks, *c.means[metric], c.differences[metric]) for metric in c.differences]
+    rows += [(f"success, {kind or '(none)'}", *found) for kind, found in c.success_by_task_type.items()]
+    for name, tasks, mean_a, mean_b, d in rows:
+        scale, unit = (100.0, " pt") if name.startswith("success") else (1.0, "")
+        shown = (format_rate(mean_a), format_rate(mean_b)) if unit else (f"{mean_a:.3f}", f"{mean_b:.3f}")
+        interval = f"{points(d.interval.low, scale, '')} to {points(d.interval.high, scale, '')}"
+        cells = (*shown, points(d.mean, scale, unit), interval, f"{d.probability_positive:.3f}")
+        table.add_row(safe(name), str(tasks), *cells)
+    console.print(table)
+    if c.only_a or c.only_b:
+        console.print(f"left out: {c.only_a} tasks only in A, {c.only_b} only in B", style="dim")
+
+
+def print_episode(console: Console, episode: Episode, number: int, total: int) -> None:
+    """A whole episode as text."""
+    word, style = outcome(episode)
+    facts = [f"[{COLOURS[style]}]{word}[/]", f"return {episode.return_:g}", f"score {episode.score:g}"]
+    facts += [f"truncated: {safe(episode.truncation_reason or '')}"] if episode.truncated else []
+    console.print(f"[bold]episode {number} of {total}[/]  {safe(episode.task_id)}  {safe(episode.task_type)}")
+    console.print(" · ".join(facts))
+    for i, turn in enumerate(episode.turns, 1):
+        console.print(f"\n{safe(turn.observation)}")
+        if turn.response.text != turn.action:
+            console.print(f"[dim]{safe(turn.response.text)}[/]")
+        flags = [] if turn.format_valid else [f"no action found: {safe(turn.format_error or '')}"]
+        flags += ["not accepted"] if turn.format_valid and not turn.action_valid else []
+        flags += [f"reward {turn.reward:g}"] if turn.reward else []
+        console.print(
+            f"[bold cyan]{i:>3} > {safe(turn.action)}[/]" + (f"  [yellow]({'; '.join(flags)})[/]" if flags else "")
+        )
+    if episode.final_observation:
+        console.print(f"\n{safe(episode.final_observation)}")
+    if episode.error:
+        console.print(f"\n[yellow]{safe(episode.error)}[/]")
