@@ -94,7 +94,10 @@ def _add_run(commands: Any) -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False)
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:  # a file or a pipe has no width: let tables have room
+        console.width = 120
+    return console
 
 
 def _print_json(data: Any) -> None:
@@ -173,9 +176,9 @@ def _dry_run(plan: "Plan", args: argparse.Namespace) -> int:
         return 0
     console = _console()
     for key, value in plan.record.items():
-        console.print(f"{key:<16} {value}", markup=False)
+        console.print(f"{key:<16} {value}", markup=False, soft_wrap=True)
     first = ", ".join(task.task_id for task in plan.tasks[:3]) + (", …" if len(plan.tasks) > 3 else "")
-    console.print(f"{'task ids':<16} {first}", markup=False)
+    console.print(f"{'task ids':<16} {first}", markup=False, soft_wrap=True)
     console.print(f"{'episodes':<16} {plan.episodes} (nothing was played)", markup=False)
     return 0
 

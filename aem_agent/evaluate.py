@@ -12,14 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
-
-import aem_envs  # noqa: F401  # registers aem/…
 from aem_agent.report.evaluation import evaluation_page
 from aem_agent.rollout import RolloutManager
 from aem_agent.run_folder import RunFolder
 from aem_agent.summary import Summary, summarize
 from aem_agent.types import AgentError, Episode, Policy, RolloutInterruptedError, TaskRef
+from aem_envs import registration
 from aem_envs.cli_common import Setting
 from aem_envs.core import TextEnv
 
@@ -92,22 +90,9 @@ class Plan:
 
 
 def make_env(config: EvalConfig) -> TextEnv:
-    """The configured environment.
-
-    Raises:
-        EvaluationError: it takes no such argument, or is no `TextEnv`.
-        gymnasium.error.Error: no such environment.
-    """
-    arguments: dict[str, Any] = {**config.env} | ({} if config.max_steps is None else {"max_steps": config.max_steps})
-    try:
-        env = gym.make(config.env_id, **arguments).unwrapped
-    except TypeError as error:
-        raise EvaluationError(f"{config.env_id} does not take these arguments: {error}") from error
-    if not isinstance(env, TextEnv):
-        raise EvaluationError(
-            f"{config.env_id} is a {type(env).__name__}, not an aem_envs.TextEnv: it cannot list its tasks"
-        )
-    return env
+    """The configured environment; raises what `aem_envs.registration.make_env` raises."""
+    limit = {} if config.max_steps is None else {"max_steps": config.max_steps}
+    return registration.make_env(config.env_id, **{**config.env, **limit})
 
 
 def prepare(config: EvalConfig) -> Plan:

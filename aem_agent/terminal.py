@@ -87,11 +87,8 @@ def _row(name: str, r: Rates) -> tuple[str, ...]:
 
 def print_summary(console: Console, summary: Summary, model: str) -> None:
     """The table at the end of a run, and what its reader must know besides."""
-    table = Table(
-        title=f"{safe(summary.env_id)} · {safe(summary.split)} · {safe(model)}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    console.print(f"[bold]{safe(summary.env_id)}[/] · {safe(summary.split)} · {safe(model)}")
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("task type")
     for heading in ("won", "success", "95 % interval", "score", "steps"):
         table.add_column(heading, justify="right")
@@ -118,10 +115,10 @@ def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
     def points(value: float, scale: float, unit: str) -> str:
         return f"{scale * value:+.1f}{unit}" if scale == 100 else f"{value:+.3f}"
 
-    table = Table(title=f"A {safe(a)}\nB {safe(b)}\n{c.tasks} common tasks", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("")
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
     for heading in ("tasks", "A", "B", "B − A", "95 % interval", "P(B > A)"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     rows = [(metric, c.tasks, *c.means[metric], c.differences[metric]) for metric in c.differences]
     rows += [(f"success, {kind or '(none)'}", *found) for kind, found in c.success_by_task_type.items()]
     for name, tasks, mean_a, mean_b, d in rows:
@@ -130,6 +127,7 @@ def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
         interval = f"{points(d.interval.low, scale, '')} to {points(d.interval.high, scale, '')}"
         cells = (*shown, points(d.mean, scale, unit), interval, f"{d.probability_positive:.3f}")
         table.add_row(safe(name), str(tasks), *cells)
+    console.print(f"A  {safe(a)}\nB  {safe(b)}")
     console.print(table)
     if c.only_a or c.only_b:
         console.print(f"left out: {c.only_a} tasks only in A, {c.only_b} only in B", style="dim")
