@@ -94,7 +94,9 @@ class FakeTokenEngine:
             ids.append(token)
             if token in (eos, *sampling.stop_token_ids) or any(s in self.tokenizer.decode(ids) for s in sampling.stop):
                 break
-        stopped = ids[-1] in (eos, *sampling.stop_token_ids) or any(s in self.tokenizer.decode(ids) for s in sampling.stop)
+        stopped = ids[-1] in (eos, *sampling.stop_token_ids) or any(
+            s in self.tokenizer.decode(ids) for s in sampling.stop
+        )
         return Response(
             text=self.tokenizer.decode(ids),
             token_ids=tuple(ids),

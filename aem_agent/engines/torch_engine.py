@@ -170,13 +170,17 @@ class TorchEngine:
             raise WeightsMismatchError(f"weights of another architecture: {', '.join(odd[:3])} …")
         for name, tensor in source.items():
             if tensor.shape != target[name].shape:
-                raise WeightsMismatchError(f"{name!r} is {tuple(tensor.shape)}, the engine's {tuple(target[name].shape)}")
+                raise WeightsMismatchError(
+                    f"{name!r} is {tuple(tensor.shape)}, the engine's {tuple(target[name].shape)}"
+                )
         with torch.no_grad():
             for name, tensor in source.items():
                 target[name].copy_(tensor)
             for name, tensor in source.items():
                 if not torch.equal(target[name], tensor.to(target[name])):
-                    raise WeightParityError(f"{name!r} differs from the weights just loaded: two names share one tensor?")
+                    raise WeightParityError(
+                        f"{name!r} differs from the weights just loaded: two names share one tensor?"
+                    )
 
 
 def _engine_error(error: Exception) -> EngineError:
@@ -203,4 +207,6 @@ def assert_parity(trainer: LanguageModel, engine: LanguageModel, tokens: int = 1
     whole = all(next(m.parameters()).dtype == torch.float32 for m in (trainer, engine))
     limit = PARITY_TOLERANCE if whole else PARITY_TOLERANCE_HALF
     if not worst <= limit:
-        raise WeightParityError(f"log-probs of trainer and engine differ by {worst:.2g} nats (allowed {limit:.0e}) after a sync")
+        raise WeightParityError(
+            f"log-probs of trainer and engine differ by {worst:.2g} nats (allowed {limit:.0e}) after a sync"
+        )

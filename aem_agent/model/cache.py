@@ -2,46 +2,76 @@
 
 Row r holds its tokens in columns 0 … length(r) − 1, so that rows of any length live side by side and a finished row's
 place can be given to another: `drop` moves rows from the end into the holes, which costs as much as there are holes.
+What lies behind a row's end is finite and masked.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from aem_agent.model.packing import Packing
 
 
 class KVCache:
-    """Keys and values Float[layers, n, width, KV, hd] each; the first `n` rows are in use.
+    """Keys and values, per layer Float[n, KV, width, hd] each; the first `n` rows are in use."""
 
-    Zero-filled: what lies behind a row's end is hidden by a weight of zero, and zero times a stray NaN would be NaN.
-    """
-
-    def __init__(self, layers: int, n: int, width: int, heads: int, head_dim: int, like: Tensor) -> None:
-        self.n = n
-        self.width = width
-        self.keys = like.new_zeros(layers, n, width, heads, head_dim)
-        self.values = torch.zeros_like(self.keys)
-        self.lengths = torch.zeros(n, dtype=torch.long, device=like.device)
-        self._columns = torch.arange(width, device=like.device)
-        self._row_starts = torch.arange(n, device=like.device) * width
-        self.longest = 0
+    def __init__(self, packing: Packing, heads: int, head_dim: int, new_tokens: int) -> None:
+        self.n = packing.n
+        self.heads, self.head_dim = heads, head_dim
+        self.width = packing.longest + new_tokens
+        self.longest = packing.longest
         """Columns in use."""
+        self.lengths = packing.lengths.clone()
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        device = self.lengths.device
+        head = torch.arange(heads, device=device)
+        table = packing.wide_table(self.width).view(self.n, 1, self.width)
+        self._table = (table * heads + head[:, None]).flatten()
+        self._columns = torch.arange(self.width, device=device)
+        self._starts = (torch.arange(self.n, device=device)[:, None] * heads + head) * self.width
+        self.mask = self._columns[: self.longest] < self.lengths[:, None]
+        """Bool[n, longest]: where there is a token."""
+        self._bias: Tensor | None = None
+        self._places = self._starts
 
-    def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
-        """Put k, v Float[m, KV, hd] at flat places row · width + column (Long[m])."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, slots, k)
-        self.values[layer].flatten(0, 1).index_copy_(0, slots, v)
+    def fill(self, k: Tensor, v: Tensor) -> None:
+        """Add a layer from the keys and values of the prompts' nodes, Float[U, KV, hd] each."""
+        for to, x in ((self.keys, k), (self.values, v)):
+            rows = x.reshape(-1, self.head_dim).index_select(0, self._table)
+            to.append(rows.view(self.n, self.heads, self.width, self.head_dim))
 
-    def read(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values Float[n, KV, longest, hd] of the rows and columns in use (views)."""
-        k, v = (x[layer, : self.n, : self.longest].transpose(1, 2) for x in (self.keys, self.values))
-        return k, v
-
-    def append(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Make room for one token per row: its flat place Long[n], position Long[n], and attention mask Bool[n, longest]."""
+    def grow(self) -> Tensor:
+        """Make room for one token per row; returns their positions Long[n]."""
         positions = self.lengths[: self.n].clone()
-        self.longest += 1
         self.lengths[: self.n] += 1
-        mask = self._columns[: self.longest] <= positions[:, None]
-        return self._row_starts[: self.n] + positions, positions, mask
+        self.longest += 1
+        self.mask = self._columns[: self.longest] <= positions[:, None]
+        self._bias = None
+        self._places = (self._starts[: self.n] + positions[:, None]).flatten()
+        return positions
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Put the newest token's keys and values, Float[n, KV, hd] each, where `grow` made room."""
+        for cache, x in ((self.keys, k), (self.values, v)):
+            cache[layer].view(-1, self.head_dim).index_copy_(0, self._places, x.reshape(-1, self.head_dim))
+
+    def attend(self, layer: int, q: Tensor) -> Tensor:
+        """One query per row: q Float[n, H, hd] → Float[n, H·hd].
+
+        The query heads of one key head are given as if they were successive queries: they share keys and mask.
+        """
+        n, heads, head_dim = q.shape
+        k, v = (x[layer][:n, :, : self.longest] for x in (self.keys, self.values))
+        q = q.reshape(n, self.heads, heads // self.heads, head_dim)
+        if q.is_cuda or q.dtype != torch.float32:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask[:, None, None])
+            return out.reshape(n, heads * head_dim)
+        if self._bias is None:
+            bias = torch.zeros_like(self.mask, dtype=q.dtype).masked_fill_(~self.mask, float("-inf"))
+            self._bias = bias.repeat_interleave(self.heads, 0)[:, None]
+        scores = torch.baddbmm(self._bias, q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=head_dim**-0.5)
+        return torch.bmm(scores.softmax(-1), v.flatten(0, 1)).view(n, heads * head_dim)
 
     def drop(self, rows: list[int]) -> list[int]:
         """Remove rows; returns, for each remaining place, the former row that now lies there."""
@@ -54,9 +84,8 @@ class KVCache:
             order[hole] = mover
         if holes:
             to, source = torch.tensor([holes, movers], device=self.lengths.device)
-            used = slice(0, self.longest)
-            self.keys[:, to, used] = self.keys[:, source, used]
-            self.values[:, to, used] = self.values[:, source, used]
+            for x in (*self.keys, *self.values):
+                x[to, :, : self.longest] = x[source, :, : self.longest]
             self.lengths[to] = self.lengths[source]
         self.n = kept
         return order

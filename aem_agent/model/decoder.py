@@ -50,7 +50,7 @@ class Block(nn.Module):
         self.down = nn.Linear(c.ffn, c.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rope: Tensor, attention: Attention, last: Tensor | None = None) -> Tensor:
-        """x Float[m, d], rope Float[2, m, 1, hd] → Float[m, d]; with `last` (Long[n]) only those rows are carried on,
+        """x Float[m, d], rope Complex[m, 1, hd/2] → Float[m, d]; with `last` (Long[n]) only those rows are carried on,
         though all give keys and values: the final layer of a prefill needs no more."""
         c = self.config
         h = self.norm1(x)
@@ -69,15 +69,16 @@ class Block(nn.Module):
             q, (k, v) = q.view(-1, c.heads, c.head_dim), kv.view(-1, 2, c.kv_heads, c.head_dim).unbind(1)
             if c.family == "qwen3":
                 q, k = self.q_norm(q), self.k_norm(k)
-            q, k = rotate(q, rope[:, last]), rotate(k, rope)
+            q, k = rotate(q, rope[last]), rotate(k, rope)
         x = x + self.out(attention(self.index, q, k, v))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotary positions: x Float[m, heads, hd]; rope[0] holds cosines, rope[1] sines with the first half negated."""
-    return torch.addcmul(x * rope[0], x.roll(x.shape[-1] // 2, -1), rope[1])
+    """Rotary positions as one complex product: x Float[m, heads, hd] holds (real, imaginary) pairs, rope Complex[m, 1, hd/2]."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rope).flatten(-2).type_as(x)
 
 
 class Decoder(nn.Module):
@@ -95,18 +96,18 @@ class Decoder(nn.Module):
             self.blocks = nn.ModuleList(Block(config, i) for i in range(config.layers))
             self.norm = RMSNorm(config.hidden_size, config.norm_eps)
             self.lm_head = None if config.tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-            self.register_buffer("rope", torch.empty(2, config.max_positions, 1, config.head_dim), persistent=False)
+            self.register_buffer(
+                "rope", torch.empty(config.max_positions, 1, config.head_dim // 2, 2), persistent=False
+            )
         if torch.device(device).type != "meta":
             self.reset_buffers()
 
     def reset_buffers(self) -> None:
-        """Fill the rotary table (float32 whatever the weights' type)."""
+        """Fill the rotary table, in single precision whatever the weights' type."""
         c = self.config
         inverse = 1.0 / c.rope_theta ** (torch.arange(0, c.head_dim, 2, dtype=torch.float32) / c.head_dim)
         angle = torch.outer(torch.arange(c.max_positions, dtype=torch.float32), inverse)
-        cos, sin = angle.cos(), angle.sin()
-        table = torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)])
-        self.rope = table.unsqueeze(2).to(self.rope.device)
+        self.rope = torch.stack([angle.cos(), angle.sin()], -1).unsqueeze(1).to(self.rope.device)
 
     @torch.no_grad()
     def init_weights(self, seed: int, std: float = 0.02) -> "Decoder":
@@ -127,12 +128,12 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
         """Final-norm hidden states Float[T, d] of packed sequences; raises `ContextOverflowError`."""
-        packing = Packing.of(cu_seqlens, self.max_positions)
-        x = self.embed(tokens)
-        rope = self._rope_at(packing.positions, x.dtype)
+        packing = Packing.of(tokens, cu_seqlens, self.max_positions)
+        x = self.embed(packing.nodes(tokens))
+        rope = self._rope_at(packing.positions)
         for block in self.blocks:
             x = block(x, rope, lambda _, q, k, v: attend(q, k, v, packing))
-        return self.norm(x)  # type: ignore[no-any-return]
+        return packing.expand(self.norm(x))
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits Float[n, V]."""
@@ -141,40 +142,33 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def prefill(self, tokens: Tensor, cu_seqlens: Tensor, new_tokens: int) -> tuple[Tensor, KVCache]:
         """Hidden states Float[n, d] of the last tokens, and a cache with room; raises `ContextOverflowError`."""
-        c, packing = self.config, Packing.of(cu_seqlens, self.max_positions)
+        c, packing = self.config, Packing.of(tokens, cu_seqlens, self.max_positions)
         if packing.longest + new_tokens > self.max_positions:
             raise ContextOverflowError(
                 f"prompt of {packing.longest} tokens and {new_tokens} new ones, the model takes {self.max_positions}"
             )
-        x = self.embed(tokens)
-        cache = KVCache(c.layers, packing.n, packing.longest + new_tokens, c.kv_heads, c.head_dim, x)
-        cache.lengths.copy_(packing.lengths)
-        cache.longest = packing.longest
-        slots, last = packing.slots(cache.width), packing.last
-        mask = torch.arange(packing.longest, device=x.device) < packing.lengths[:, None]
+        cache = KVCache(packing, c.kv_heads, c.head_dim, new_tokens)
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            cache.write(layer, slots, k, v)
-            if layer < c.layers - 1:
-                return attend(q, k, v, packing)
-            return attend_cached(q, *cache.read(layer), mask)
+            cache.fill(k, v)
+            return cache.attend(layer, q) if layer == c.layers - 1 else attend(q, k, v, packing)
 
-        rope = self._rope_at(packing.positions, x.dtype)
+        x = self.embed(packing.nodes(tokens))
+        rope = self._rope_at(packing.positions)
         for block in self.blocks:
-            x = block(x, rope, attention, last if block.index == c.layers - 1 else None)
+            x = block(x, rope, attention, packing.last if block.index == c.layers - 1 else None)
         return self.norm(x), cache
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:
         """Append one token per row; hidden states Float[n, d]."""
-        slots, positions, mask = cache.append()
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            cache.write(layer, slots, k, v)
-            return attend_cached(q, *cache.read(layer), mask)
+            cache.append(layer, k, v)
+            return cache.attend(layer, q)
 
+        rope = self._rope_at(cache.grow())
         x = self.embed(tokens)
-        rope = self._rope_at(positions, x.dtype)
         for block in self.blocks:
             x = block(x, rope, attention)
         return self.norm(x)  # type: ignore[no-any-return]
@@ -191,15 +185,5 @@ class Decoder(nn.Module):
 
         save_weights(self, Path(folder))
 
-    def _rope_at(self, positions: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.rope.index_select(1, positions).to(dtype)
-
-
-def attend_cached(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """One query per row against its cache: q Float[n, H, hd], k and v Float[n, KV, L, hd], mask Bool[n, L] → Float[n, H·hd].
-
-    The query heads of one key head are given as if they were successive queries: they share keys and mask.
-    """
-    n, heads, head_dim = q.shape
-    grouped = q.view(n, k.shape[1], heads // k.shape[1], head_dim)
-    return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask[:, None, None]).reshape(n, heads * head_dim)
+    def _rope_at(self, positions: Tensor) -> Tensor:
+        return torch.view_as_complex(self.rope.float()).index_select(0, positions)

@@ -73,7 +73,7 @@ class LanguageModel(Protocol):
         """Hidden states Float[n, d] of each sequence's last token, and a cache with room for `new_tokens` more."""
         ...
 
-    def step(self, tokens: Tensor, cache: Cache) -> Tensor:
+    def step(self, tokens: Tensor, cache: Any) -> Tensor:
         """Append one token per row (Long[n]); returns its hidden states Float[n, d]."""
         ...
 
@@ -133,9 +133,10 @@ def load_model(
         from aem_agent.model.weights import load_weights
 
         model = Decoder(config, device="meta").to_empty(device="cpu")
-        model.reset_buffers()
         load_weights(model, Path(folder))
-        return model.to(device=device, dtype=dtype).eval()
+        model = model.to(device=device, dtype=dtype).eval()
+        model.reset_buffers()
+        return model
     from aem_agent.model.hf import load_transformers_model
 
     return load_transformers_model(Path(folder), raw, device=torch.device(device), dtype=dtype)

@@ -1,113 +1,154 @@
-"""Packed sequences: index maps, and causal attention over them without padding anything else.
+"""Packed sequences: shared beginnings computed once, and causal attention without padding anything else.
 
-Layout of three sequences a b | c d e | f: `tokens` = [a b c d e f], `cu_seqlens` = [0 2 5 6], positions = [0 1 0 1 2 0].
-Linear layers see the flat tokens. Attention sees a padded view [n, longest] of queries, keys and values; pads come last in
-a row, so the causal rule alone hides them. With half precision on CUDA the variable-length kernel needs no view at all.
+Layout of three sequences a b | a b c | d: `tokens` = [a b a b c d], `cu_seqlens` = [0 2 5 6]. A causal model's state at a
+token depends on what came before only, so equal beginnings are computed once: the *nodes* are a b c d, and token → node is
+[0 1 0 1 2 3]. Rollout prompts repeat task, room and history over episodes and turns, so this often halves the work.
+Linear layers see nodes. Attention sees a padded view [n, longest] of them; pads come last in a row, so the causal rule alone
+hides them. With half precision on CUDA the variable-length kernel needs no view at all.
 """
 
 import inspect
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from aem_agent.types import ContextOverflowError
 
+Array = np.ndarray[Any, np.dtype[np.int64]]
 
-@dataclass(frozen=True, slots=True)
+WORTH_SHARING = 0.9
+"""Nodes per token above which equal beginnings are not shared: gathering costs a little too."""
+
+
+@dataclass(frozen=True)
 class Packing:
-    """Index maps of n packed sequences with T tokens in all."""
+    """Index maps of n packed sequences with T tokens and U nodes, U ≤ T."""
 
     n: int
     longest: int
-    cu_seqlens: Tensor
-    """Int[n + 1]."""
     lengths: Tensor
     """Long[n]."""
-    positions: Tensor
-    """Long[T]: place of each token within its sequence."""
+    cu_seqlens: Tensor
+    """Long[n + 1]."""
     rows: Tensor
     """Long[T]: sequence of each token."""
+    columns: Tensor
+    """Long[T]: place of each token within its sequence."""
+    node_of: Tensor | None
+    """Long[T]: node of each token; None when every token is its own."""
+    token_of: Tensor | None
+    """Long[U]: one token of each node."""
 
     @classmethod
-    def of(cls, cu_seqlens: Tensor, limit: int) -> "Packing":
+    def of(cls, tokens: Tensor, cu_seqlens: Tensor, limit: int) -> "Packing":
         """Raises `ContextOverflowError` when a sequence is longer than `limit`, `ValueError` for an empty one."""
         cu = cu_seqlens.long()
-        lengths = cu.diff()
-        n = lengths.numel()
-        shortest, longest = (int(x) for x in torch.aminmax(lengths)) if n else (0, 0)
-        if shortest < 1:
-            raise ValueError("packed sequences must hold at least one token each")
+        sizes = cu.diff().cpu().numpy()
+        if sizes.size == 0 or sizes.min() < 1 or sizes.sum() != tokens.numel():
+            raise ValueError("cu_seqlens must rise from 0 to the number of tokens, each sequence at least one long")
+        longest = int(sizes.max())
         if longest > limit:
             raise ContextOverflowError(f"sequence of {longest} tokens, the model takes {limit}: shorten the prompt")
-        rows = torch.repeat_interleave(torch.arange(n, device=cu.device), lengths)
-        positions = torch.arange(rows.numel(), device=cu.device) - cu[rows]
-        return cls(n, longest, cu_seqlens, lengths, positions, rows)
+        rows = np.repeat(np.arange(sizes.size), sizes)
+        columns = np.arange(rows.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        tree = _prefix_tree(tokens.cpu().numpy(), sizes, rows, columns)
+        maps = (None, None) if tree is None else tuple(torch.from_numpy(x).to(cu.device) for x in tree)
+        there = (torch.from_numpy(x).to(cu.device) for x in (sizes, rows, columns))
+        lengths, rows_, columns_ = there
+        return cls(sizes.size, longest, lengths, cu, rows_, columns_, *maps)
 
-    @property
+    @cached_property
+    def positions(self) -> Tensor:
+        """Long[U]: place of each node within its sequence."""
+        return self.columns if self.token_of is None else self.columns[self.token_of]
+
+    @cached_property
     def last(self) -> Tensor:
-        """Long[n]: flat index of each sequence's last token."""
-        return self.cu_seqlens[1:].long() - 1
+        """Long[n]: node of each sequence's last token."""
+        last = self.cu_seqlens[1:] - 1
+        return last if self.node_of is None else self.node_of[last]
 
-    @property
-    def full(self) -> bool:
-        """All sequences have the same length, so the padded view is the flat one."""
-        return self.n * self.longest == self.rows.numel()
+    @cached_property
+    def table(self) -> Tensor | None:
+        """Long[n · longest]: node at each place of the padded view (node 0 at pads); None when view and nodes agree."""
+        return (
+            None
+            if self.node_of is None and self.n * self.longest == self.rows.numel()
+            else self.wide_table(self.longest)
+        )
 
-    def slots(self, width: int) -> Tensor:
-        """Long[T]: place of each token in a flattened [n, width] table."""
-        return self.rows * width + self.positions
+    @cached_property
+    def places(self) -> Tensor:
+        """Long[U]: a place of each node in the padded view."""
+        places = self.rows * self.longest + self.columns
+        return places if self.token_of is None else places[self.token_of]
+
+    def wide_table(self, width: int) -> Tensor:
+        """Long[n · width]: `table` with more columns."""
+        nodes = torch.arange(self.rows.numel(), device=self.rows.device) if self.node_of is None else self.node_of
+        return nodes.new_zeros(self.n * width).index_copy_(0, self.rows * width + self.columns, nodes)
+
+    def nodes(self, tokens: Tensor) -> Tensor:
+        """Long[T] → Long[U]."""
+        return tokens if self.token_of is None else tokens[self.token_of]
+
+    def expand(self, x: Tensor) -> Tensor:
+        """Float[U, …] → Float[T, …]."""
+        return x if self.node_of is None else x.index_select(0, self.node_of)
 
 
-class _Pad(torch.autograd.Function):
-    """Float[T, …] to Float[size, …] with zeros in the gaps. Its gradient is `_Unpad`: both are plain row copies."""
+def _prefix_tree(tokens: Array, sizes: Array, rows: Array, columns: Array) -> tuple[Array, Array] | None:
+    """(node of each token, one token of each node), or None where sharing would not pay.
 
-    @staticmethod
-    def forward(ctx: Any, flat: Tensor, slots: Tensor, size: int) -> Tensor:
-        ctx.save_for_backward(slots)
-        return flat.new_zeros(size, *flat.shape[1:]).index_copy_(0, slots, flat)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (slots,) = ctx.saved_tensors
-        return grad.index_select(0, slots), None, None
-
-
-class _Unpad(torch.autograd.Function):
-    """Float[size, …] to Float[T, …]; autograd's own index_select would add rows one by one on its way back."""
-
-    @staticmethod
-    def forward(ctx: Any, padded: Tensor, slots: Tensor) -> Tensor:
-        ctx.save_for_backward(slots)
-        ctx.size = padded.shape[0]
-        return padded.index_select(0, slots)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        (slots,) = ctx.saved_tensors
-        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, slots, grad), None
+    Sorted as byte strings, sequences with equal beginnings are neighbours: a token opens a node where its sequence has left
+    the one above, else it belongs to the node above it in its column.
+    """
+    n, width = sizes.size, int(sizes.max())
+    if n < 2:
+        return None
+    table = np.full((n, width), 0xFFFFFFFF, dtype=">u4")
+    table[rows, columns] = tokens
+    order = np.argsort(table.view(f"V{4 * width}").ravel(), kind="stable")
+    table = table[order]
+    opens = np.ones((n, width), dtype=bool)
+    np.logical_or.accumulate(table[1:] != table[:-1], axis=1, out=opens[1:])
+    opens &= np.arange(width) < sizes[order][:, None]
+    count = int(opens.sum())
+    if count > WORTH_SHARING * tokens.size:
+        return None
+    nodes = np.zeros((n, width), dtype=np.int64)
+    nodes[opens] = np.arange(count)
+    np.maximum.accumulate(nodes, axis=0, out=nodes)
+    back = np.empty(n, dtype=np.int64)
+    back[order] = np.arange(n)
+    opened_row, opened_column = np.nonzero(opens)
+    starts = np.cumsum(sizes) - sizes
+    return nodes[back[rows], columns], starts[order[opened_row]] + opened_column
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
-    """Causal attention within each packed sequence: q Float[T, H, hd], k and v Float[T, KV, hd] → Float[T, H·hd]."""
+    """Causal attention within each sequence: q Float[U, H, hd], k and v Float[U, KV, hd] → Float[U, H·hd]."""
     if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _varlen_arguments() is not None:
         return _attend_varlen(q, k, v, packing)
-    n, width = packing.n, packing.longest
-    if not packing.full:
-        slots = packing.slots(width)
-        q, k, v = (cast(Tensor, _Pad.apply(x, slots, n * width)) for x in (q, k, v))
-    heads = [x.view(n, width, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)]
-    out = F.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    n, width, table = packing.n, packing.longest, packing.table
+    views = []
+    for x in (q, k, v):
+        rows = x if table is None else x.flatten(1).index_select(0, table)
+        views.append(rows.view(n, width, *x.shape[1:]).transpose(1, 2))
+    grouped = q.shape[1] != k.shape[1]
+    out = F.scaled_dot_product_attention(views[0], views[1], views[2], is_causal=True, enable_gqa=grouped)
     out = out.transpose(1, 2).reshape(n * width, -1)
-    return out if packing.full else cast(Tensor, _Unpad.apply(out, slots))
+    return out if table is None else out.index_select(0, packing.places)
 
 
 @cache
 def _varlen_arguments() -> dict[str, Any] | None:
-    """Keyword arguments that make this torch's `varlen_attn` causal; None where it has none. They changed in 2.12."""
+    """Keyword arguments that make this torch's `varlen_attn` causal; None where it has none. They changed by 2.12."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
@@ -124,6 +165,7 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
     arguments = _varlen_arguments() or {}
     if "enable_gqa" not in arguments and k.shape[1] != q.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    q, k, v = (packing.expand(x) for x in (q, k, v))
     cu = packing.cu_seqlens.int()
-    out = varlen_attn(q, k, v, cu, cu, packing.longest, packing.longest, **arguments)
-    return cast(Tensor, out).flatten(1)
+    out = cast(Tensor, varlen_attn(q, k, v, cu, cu, packing.longest, packing.longest, **arguments)).flatten(1)
+    return out if packing.token_of is None else out.index_select(0, packing.token_of)

@@ -82,7 +82,9 @@ class Tokenizer:
         inner.no_truncation()
         eos = _special_id(inner, named.get("eos_token"), config.get("eos_token_id"))
         if eos is None:
-            raise TokenizerMissingError(f"{str(folder)!r}: neither tokenizer_config.json nor config.json names an end token")
+            raise TokenizerMissingError(
+                f"{str(folder)!r}: neither tokenizer_config.json nor config.json names an end token"
+            )
         return cls(inner, eos, _special_id(inner, named.get("pad_token"), config.get("pad_token_id")))
 
     def save(self, folder: Path, max_positions: int) -> None:

@@ -18,7 +18,10 @@ INDEX = "model.safetensors.index.json"
 def name_table(model: Decoder) -> dict[str, list[tuple[str, int]]]:
     """Our parameter's name to transformers' names and their rows, in the order in which they are stacked."""
     c = model.config
-    table = {"embed.weight": [("model.embed_tokens.weight", c.vocab_size)], "norm.weight": [("model.norm.weight", c.hidden_size)]}
+    table = {
+        "embed.weight": [("model.embed_tokens.weight", c.vocab_size)],
+        "norm.weight": [("model.norm.weight", c.hidden_size)],
+    }
     if not c.tied:
         table["lm_head.weight"] = [("lm_head.weight", c.vocab_size)]
     q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
@@ -40,34 +43,51 @@ def name_table(model: Decoder) -> dict[str, list[tuple[str, int]]]:
     return table
 
 
+def _paired(part: str) -> bool:
+    """Whether rotary positions turn this weight's output."""
+    return part.rsplit(".", 2)[-2] in ("q_proj", "k_proj", "q_norm", "k_norm")
+
+
+def _interleave(theirs: Tensor, head_dim: int) -> Tensor:
+    """transformers pairs rows j and j + hd/2 of a head for rotation; the decoder keeps the two next to each other."""
+    return theirs.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+
+
+def _separate(ours: Tensor, head_dim: int) -> Tensor:
+    """The inverse of `_interleave`."""
+    return ours.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+
+
 def export_weights(model: Decoder) -> Iterator[tuple[str, Tensor]]:
-    """(transformers' name, view of the weight), one at a time."""
+    """(transformers' name, weight), one at a time."""
     own = dict(model.named_parameters())
     for name, parts in name_table(model).items():
-        pieces = own[name].detach().split([rows for _, rows in parts])
-        yield from ((part, piece) for (part, _), piece in zip(parts, pieces, strict=True))
+        pieces = torch.split(own[name].detach(), [rows for _, rows in parts])
+        for (part, _), piece in zip(parts, pieces, strict=True):
+            yield part, _separate(piece, model.config.head_dim) if _paired(part) else piece
 
 
 @torch.no_grad()
 def import_weights(model: Decoder, tensors: Mapping[str, Tensor]) -> None:
     """Copy weights given under transformers' names into the model; raises `WeightsMismatchError`."""
     own = dict(model.named_parameters())
-    left = set(tensors) - {"lm_head.weight"} if model.config.tied else set(tensors)
+    left = {name for name in tensors if not name.endswith("rotary_emb.inv_freq")}
     for name, parts in name_table(model).items():
-        pieces = own[name].split([rows for _, rows in parts])
+        pieces = torch.split(own[name], [rows for _, rows in parts])
         for (part, _), piece in zip(parts, pieces, strict=True):
             if part not in tensors:
                 raise WeightsMismatchError(f"weights lack {part!r}: the files do not fit config.json")
-            if tensors[part].shape != piece.shape:
-                raise WeightsMismatchError(f"{part!r} is {tuple(tensors[part].shape)}, config.json asks {tuple(piece.shape)}")
-            piece.copy_(tensors[part])
+            given = tensors[part]
+            if given.shape != piece.shape:
+                raise WeightsMismatchError(f"{part!r} is {tuple(given.shape)}, config.json asks {tuple(piece.shape)}")
+            piece.copy_(_interleave(given, model.config.head_dim) if _paired(part) else given)
             left.discard(part)
-    left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
+    if model.config.tied and "lm_head.weight" in left:
+        left.discard("lm_head.weight")
+        if not torch.equal(tensors["lm_head.weight"], tensors["model.embed_tokens.weight"]):
+            raise WeightsMismatchError("config.json ties the head to the embedding, yet the weights hold another head")
     if left:
         raise WeightsMismatchError(f"weights that the architecture does not have: {', '.join(sorted(left)[:3])} …")
-    tied_head = tensors.get("lm_head.weight") if model.config.tied else None
-    if tied_head is not None and not torch.equal(tied_head, tensors["model.embed_tokens.weight"]):
-        raise WeightsMismatchError("config.json ties the head to the embedding, yet the weights hold another head")
 
 
 def save_weights(model: Decoder, folder: Path) -> None:
