@@ -1,19 +1,21 @@
 """`aem/ALFWorld-v0`: household tasks in text, on generated or official games, by the native or the real engine."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from aem_envs import snapshot
 from aem_envs.actions import read_action, shown
 from aem_envs.alfworld.engine import Game
-from aem_envs.alfworld.sources import EmbeddedSource, Loaded, Source, check_types
+from aem_envs.alfworld.sources import EmbeddedSource, EngineName, Loaded, OfficialSource, Source, check_types
 from aem_envs.alfworld.text import BANNER, NOTHING_HAPPENS
-from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv
 from envs_data.alfworld.problem import Dialect
 from envs_data.errors import UnknownSplitError, UnknownTaskError
 
+if TYPE_CHECKING:
+    from aem_envs.alfworld.real_play import RealPlay
+
 SourceName = Literal["embedded", "official"]
-EngineName = Literal["native", "textworld", "auto"]
 
 _FORMAT = "aem/ALFWorld-v0"
 _FIELDS: dict[str, type] = {
@@ -31,6 +33,21 @@ _FIELDS: dict[str, type] = {
 def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     if value not in known:
         raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+
+
+def _start(task: Loaded, name: str) -> "Game | RealPlay":
+    """The engine on a task, still to be reset."""
+    if task.world is not None:
+        return Game(task.world)
+    from aem_envs.alfworld.real_play import RealPlay
+
+    assert task.file is not None
+    return RealPlay(task.file, name)
+
+
+def _close(game: "Game | RealPlay") -> None:
+    if not isinstance(game, Game):
+        game.close()
 
 
 class ALFWorldEnv(TextEnv):
@@ -71,16 +88,20 @@ class ALFWorldEnv(TextEnv):
         max_steps: int = 50,
         render_mode: str | None = None,
     ) -> None:
-        super().__init__(split=split, max_steps=max_steps, render_mode=render_mode)
         _one_of("source", source, get_args(SourceName))
         _one_of("engine", engine, get_args(EngineName))
         _one_of("dialect", dialect, get_args(Dialect))
         types = check_types(task_types)
-        self.source: Source = EmbeddedSource(size, dialect, types)
-        self.engine = engine
+        self.source: Source
+        if source == "embedded":
+            self.source = EmbeddedSource(size, dialect, types, engine)
+        else:
+            self.source = OfficialSource(data, types, engine)
+        self.splits = self.source.splits
+        super().__init__(split=split, max_steps=max_steps, render_mode=render_mode)
         self._task_id, self._split = "", ""
         self._task: Loaded | None = None
-        self._game: Game | None = None
+        self._game: Game | RealPlay | None = None
         self._steps, self._running = 0, False
 
     def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
@@ -99,7 +120,7 @@ class ALFWorldEnv(TextEnv):
         return self.source.draw(split, self.np_random)
 
     @property
-    def game(self) -> Game:
+    def game(self) -> "Game | RealPlay":
         """The running game: whole state, for experts and tests, never for agents."""
         if self._game is None:
             raise self.reset_needed(started=False)
@@ -114,11 +135,12 @@ class ALFWorldEnv(TextEnv):
         """
         self.begin(seed)
         split, task_id = self.choose_task(options)
-        if task_id != self._task_id or self._game is None:
-            task = self.source.load(task_id)
-            self._game = self._start(task)
+        task = self.source.load(task_id)
+        self._running = False
+        if self._game is None or task != self._task:
+            self._replace_game(_start(task, task_id))
             self._task, self._split, self._task_id = task, split, task_id
-        intro = self._game.reset()
+        intro = self.game.reset()
         self._steps, self._running = 0, True
         observation = intro.removeprefix(BANNER).strip()
         if self.render_mode:
@@ -132,14 +154,18 @@ class ALFWorldEnv(TextEnv):
         game = self._game
         assert game is not None
         parsed, error = read_action(action)
-        feedback = NOTHING_HAPPENS
+        feedback, reason = NOTHING_HAPPENS, None
         if error is None and parsed is not None:
-            feedback = game.step(parsed)
-            if feedback == NOTHING_HAPPENS:
-                error = "not admissible here"
+            try:
+                feedback = game.step(parsed)
+            except InfrastructureError as broken:
+                error = reason = f"infra:{type(broken).__name__}: {broken}"
+            else:
+                error = "not admissible here" if feedback == NOTHING_HAPPENS else None
         self._steps += 1
-        won = game.won
-        reason = "max_steps" if not won and self._steps >= self.max_steps else None
+        won = game.won and reason is None
+        if not (won or reason) and self._steps >= self.max_steps:
+            reason = "max_steps"
         self._running = not won and reason is None
         if self.render_mode:
             self.show(shown(action), feedback)
@@ -174,10 +200,15 @@ class ALFWorldEnv(TextEnv):
             raise BadStateError(f"the snapshot's task does not exist here: {error}") from error
         if (found["data_hash"], found["dialect"]) != (task.data_hash, task.dialect):
             raise BadStateError("the snapshot is of other game data or of another dialect")
-        game = self._start(task)
-        game.load_state(found["game"])
+        game = _start(task, found["task_id"])
+        try:
+            game.load_state(found["game"])
+        except BaseException:
+            _close(game)
+            raise
+        self._replace_game(game)
         self._np_random, self._seed = rng, found["seed"]
-        self._task, self._split, self._task_id, self._game = task, split, found["task_id"], game
+        self._task, self._split, self._task_id = task, split, found["task_id"]
         self._steps, self._running = found["steps"], found["running"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,9 +224,15 @@ class ALFWorldEnv(TextEnv):
         if state is not None:
             self.set_state(state)
 
-    def _start(self, task: Loaded) -> Game:
-        assert task.world is not None
-        return Game(task.world)
+    def close(self) -> None:
+        """Free the game, and the real engine's process with it; harmless when repeated."""
+        self._running = False
+        self._replace_game(None)
+
+    def _replace_game(self, game: "Game | RealPlay | None") -> None:
+        if self._game is not None:
+            _close(self._game)
+        self._game = game
 
     def _info(
         self, raw: str, valid: bool | None, error: str | None, parsed: str | None, reason: str | None

@@ -1,22 +1,31 @@
-"""Where `aem/ALFWorld-v0` takes its tasks from: which there are, and what each one is."""
+"""Where `aem/ALFWorld-v0` takes its tasks from: which there are, and what each one is to the engine that plays it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from aem_envs.alfworld.world import World
 from aem_envs.core import BadOptionError
+from envs_data.alfworld.export import Rules, installed_rules
 from envs_data.alfworld.generator import problem_for
-from envs_data.alfworld.problem import Dialect, Problem
+from envs_data.alfworld.manifest import problem_hash
+from envs_data.alfworld.official import OfficialData, find_folder
+from envs_data.alfworld.problem import Dialect
 from envs_data.alfworld.splits import SPLITS, VALID_GAMES, check_size, check_task_type, parse_task_id, scheduled_type
+from envs_data.alfworld.tw_pddl import UnknownDialectError, parse_game, render_game
+from envs_data.errors import GameFileError
+
+EngineName = Literal["native", "textworld", "auto"]
 
 WORLDS = 512
-"""Compiled games kept per process and shared by all environments (50 to 300 kB each)."""
+"""Compiled games kept per process and shared by all its environments (50 to 300 kB each)."""
 _TRAIN_RANGE = 1_000_000_000
 """Training games are drawn from this many; the split itself has no end."""
 
@@ -25,15 +34,20 @@ _TRAIN_RANGE = 1_000_000_000
 class Loaded:
     """A task, ready to be played."""
 
-    data_hash: str
     task_type: str
+    data_hash: str
+    """Of the game's content, or of its file."""
     dialect: str
-    engine: str
-    """Engine and dialect, as `info` says them."""
+    """"old", "current" or "unknown"."""
     world: World | None
-    """For the native engine."""
-    file: Path | None
-    """For the real engine."""
+    """For the native engine; None: the real one plays it."""
+    file: Path | str | None = None
+    """Game file, or its text, for the real engine."""
+
+    @property
+    def engine(self) -> str:
+        """Engine and dialect, as `info` says them."""
+        return f"{'native' if self.world else real_engine()}/{self.dialect}"
 
 
 class Source(Protocol):
@@ -50,7 +64,7 @@ class Source(Protocol):
         ...
 
     def split_of(self, task_id: str) -> str:
-        """The split of a task; raises `BadOptionError` for an unknown one."""
+        """The split of a task; raises `UnknownTaskError`, `UnknownSplitError`."""
         ...
 
     def load(self, task_id: str) -> Loaded:
@@ -65,34 +79,27 @@ def check_types(task_types: Sequence[str] | str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(check_task_type, task_types or ())))
 
 
-def problem_hash(problem: Problem) -> str:
-    """Hash of a game's content: objects, facts, goal and task sentence."""
-    content = repr((problem.objects, problem.facts, problem.goal, problem.task))
-    return blake2b(content.encode(), digest_size=8).hexdigest()
-
-
-@lru_cache(maxsize=WORLDS)
-def embedded_world(task_id: str, dialect: Dialect) -> tuple[World, str]:
-    """An embedded game, compiled, and its content's hash."""
-    problem = problem_for(task_id, dialect)
-    return World.compile(problem), problem_hash(problem)
-
-
 class EmbeddedSource:
     """Generated games; `train` has no end."""
 
     splits: tuple[str, ...] = SPLITS
 
-    def __init__(self, size: str, dialect: Dialect, task_types: tuple[str, ...]) -> None:
+    def __init__(self, size: str, dialect: Dialect, task_types: tuple[str, ...], engine: EngineName) -> None:
         self.size, self.dialect, self.task_types = check_size(size), dialect, task_types
+        self.rules: Rules | None = None
+        if engine == "textworld":
+            self.rules = installed_rules()
+            if self.rules.dialect != dialect:
+                raise BadOptionError(
+                    f'the installed alfworld speaks the dialect {self.rules.dialect!r}: use dialect="{self.rules.dialect}"'
+                    ' with engine="textworld", or engine="native"'
+                )
 
     def ids(self, split: str, limit: int | None) -> Sequence[str]:
         if split == "train" and limit is None:
             raise BadOptionError("split 'train' has no end: give task_ids a limit")
-        wanted = VALID_GAMES if limit is None else limit
-        numbers = iter(range(VALID_GAMES if split != "train" else _TRAIN_RANGE))
-        fitting = (number for number in numbers if self._fits(split, number))
-        return [self._id(split, number) for number, _ in zip(fitting, range(wanted))]
+        numbers = range(VALID_GAMES if split != "train" else _TRAIN_RANGE)
+        return list(islice((self._id(split, number) for number in numbers if self._fits(split, number)), limit))
 
     def draw(self, split: str, rng: np.random.Generator) -> str:
         bound = _TRAIN_RANGE if split == "train" else VALID_GAMES
@@ -105,11 +112,85 @@ class EmbeddedSource:
         return parse_task_id(task_id).split
 
     def load(self, task_id: str) -> Loaded:
-        world, data_hash = embedded_world(task_id, self.dialect)
-        return Loaded(data_hash, world.task.task_type, world.dialect, f"native/{world.dialect}", world, None)
+        world, data_hash = _embedded(task_id, self.dialect)
+        if self.rules is None:
+            return Loaded(world.task.task_type, data_hash, self.dialect, world)
+        problem = problem_for(task_id, self.dialect)
+        file = render_game(problem, domain=self.rules.domain, grammar=self.rules.grammar)
+        return Loaded(world.task.task_type, data_hash, self.dialect, None, file)
 
     def _id(self, split: str, number: int) -> str:
         return f"{self.size}/{split}/{number:06d}"
 
     def _fits(self, split: str, number: int) -> bool:
         return not self.task_types or scheduled_type(split, number) in self.task_types  # type: ignore[arg-type]
+
+
+class OfficialSource:
+    """The user's ALFWorld data: the splits that are there, filtered and named as alfworld does."""
+
+    def __init__(self, data: str | None, task_types: tuple[str, ...], engine: EngineName) -> None:
+        self.data = official_data(find_folder(data))
+        self.splits = self.data.splits
+        self.task_types, self.engine = task_types, engine
+
+    def ids(self, split: str, limit: int | None) -> Sequence[str]:
+        return [game.task_id for game in self.data.games(split, self.task_types)[:limit]]
+
+    def draw(self, split: str, rng: np.random.Generator) -> str:
+        ids = self.ids(split, None)
+        if not ids:
+            raise BadOptionError(f"split {split!r} has no task of the types {', '.join(self.task_types)}")
+        return ids[int(rng.integers(len(ids)))]
+
+    def split_of(self, task_id: str) -> str:
+        return self.data.game(task_id).split
+
+    def load(self, task_id: str) -> Loaded:
+        game = self.data.game(task_id)
+        changed = game.path.stat().st_mtime_ns if game.path.is_file() else 0  # an absent one: reading it says so
+        world, data_hash, dialect = _official(self.data, task_id, self.engine, changed)
+        return Loaded(game.task_type, data_hash, dialect, world, game.path)
+
+
+@lru_cache(maxsize=8)
+def official_data(folder: Path) -> OfficialData:
+    """The listing of a data folder, shared by all environments on it."""
+    return OfficialData(folder)
+
+
+@lru_cache(maxsize=WORLDS)
+def _embedded(task_id: str, dialect: Dialect) -> tuple[World, str]:
+    """An embedded game, compiled, and its content's hash."""
+    problem = problem_for(task_id, dialect)
+    return World.compile(problem), problem_hash(problem)
+
+
+@lru_cache(maxsize=WORLDS)
+def _official(data: OfficialData, task_id: str, engine: EngineName, changed: int) -> tuple[World | None, str, str]:
+    """An official game (compiled if the native engine is to play it), its file's hash and its dialect."""
+    content = data.read(task_id)
+    data_hash = sha256(content).hexdigest()[:16]
+    try:
+        problem = parse_game(content, name=task_id)
+    except UnknownDialectError:
+        if engine == "native":
+            raise
+        return None, data_hash, "unknown"
+    if engine == "textworld":
+        return None, data_hash, problem.dialect
+    try:
+        return World.compile(problem), data_hash, problem.dialect
+    except GameFileError:
+        if engine == "native":
+            raise
+        return None, data_hash, problem.dialect
+
+
+@lru_cache(maxsize=1)
+def real_engine() -> str:
+    """Name and version of the real engine."""
+    try:
+        return f"textworld-{version('textworld')}"
+    except PackageNotFoundError:
+        return "textworld"
