@@ -1,4 +1,7 @@
-"""Policies without a model: random, scripted, and the environments' experts. Each depends on its episode's seed only."""
+"""Policies without a model (random, scripted, the environments' experts), and `make_policy`, which makes any by name.
+
+What a policy without a model says depends on the texts it gets and its episode's seed only.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +11,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from aem_agent.types import AgentError, Decision, EpisodePolicy, Response, TaskRef
-from aem_envs.plugins import make_expert
+from aem_agent.registry import policies
+from aem_agent.types import AgentError, Decision, EpisodePolicy, Policy, Response, TaskRef
+from aem_envs.plugins import UnknownPluginError, make_expert
 
 Chooser = Callable[[str, dict[str, Any]], str]
 """(newest observation, info) → action"""
+
+
+class UnknownPolicyError(AgentError):
+    """No such policy; the message says which there are."""
 
 
 class BadScriptError(AgentError):
@@ -124,3 +132,63 @@ class ExpertPolicy(_Modelless):
 
         episode = _Choosing(first)
         return episode
+
+
+def make_policy(
+    model: str,
+    *,
+    env_id: str | None = None,
+    prompt: str | None = None,
+    prompt_options: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_new_tokens: int | None = None,
+    base_url: str | None = None,
+    concurrency: int = 16,
+    device: str = "cpu",
+    **options: Any,
+) -> Policy:
+    """The policy that a command line's `-m` names.
+
+    Args:
+        model: `random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or a registered policy.
+        env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
+        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `plain` for folders
+            and `think-action` for endpoints.
+        temperature, top_p: None: as in `aem.json`.
+        max_new_tokens: at most so many; a model trained with fewer keeps to them.
+        base_url: of an OpenAI-compatible endpoint; its key comes from the environment.
+        concurrency: requests in flight at once, for endpoints; rows of a batch, for local models.
+        options: of the expert or registered policy, such as `noise`.
+
+    Raises:
+        AgentError, AemEnvError: nothing by that name, or one that cannot be loaded.
+    """
+    kind, _, rest = model.partition(":")
+    if kind == "scripted" and rest:
+        return ScriptedPolicy.from_file(Path(rest))
+    if model.startswith("expert"):
+        if env_id is not None:
+            make_expert(env_id, model, **options)
+        return ExpertPolicy(model, **options)
+    wanted = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    if kind == "openai" and rest:
+        from aem_agent.loading import endpoint_policy
+
+        return endpoint_policy(rest, base_url, prompt, prompt_options, asked, concurrency)
+    if Path(model).is_dir():
+        from aem_agent.loading import folder_policy
+
+        return folder_policy(Path(model), prompt, prompt_options, asked, concurrency, device)
+    if "/" in model or model.startswith("."):
+        raise UnknownPolicyError(f"there is no model folder {model!r}")
+    try:
+        made: Policy = policies.get(model)(**options)
+    except UnknownPluginError as error:
+        raise UnknownPolicyError(
+            f"unknown policy {model!r}; give random, expert, expert-search, scripted:FILE, openai:NAME or a model folder"
+        ) from error
+    except TypeError as error:
+        raise UnknownPolicyError(f"policy {model!r} does not take {options}: {error}") from error
+    return made

@@ -1,0 +1,78 @@
+"""How prompts read an environment's texts: what the first one says, and how to say the others in fewer words."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from aem_agent.registry import env_texts
+from aem_envs.plugins import UnknownPluginError
+
+
+@dataclass(frozen=True, slots=True)
+class Intro:
+    """What the first observation of an episode tells."""
+
+    task: str
+    """The task sentence; empty where the environment has no fixed place for it."""
+    scene: str
+    """The rest, or all of it."""
+
+
+class EnvText(Protocol):
+    """One environment's texts. Registered in `aem_agent.registry.env_texts` under the environment's id."""
+
+    def intro(self, observation: str) -> Intro:
+        """Take the first observation apart."""
+        ...
+
+    def compact(self, observation: str) -> str:
+        """An observation with words left out that carry nothing, for small models."""
+        ...
+
+
+class AnyText:
+    """Of an environment nothing is known about: texts are taken as they are."""
+
+    def intro(self, observation: str) -> Intro:
+        return Intro("", observation.strip())
+
+    def compact(self, observation: str) -> str:
+        return observation.strip()
+
+
+_FILLER = re.compile(r"You arrive at [^.\n]{1,60}\. (?=\S)|\b(?:you|an?|the|and) |,", re.IGNORECASE)
+
+
+class AlfworldText:
+    """ALFWorld's texts, in both dialects, with or without the banner line."""
+
+    def intro(self, observation: str) -> Intro:
+        scene, found, task = observation.partition("Your task is to:")
+        if not found:
+            return AnyText().intro(observation)
+        return Intro(task.strip(), scene.rpartition("=-")[2].strip())
+
+    def compact(self, observation: str) -> str:
+        """Drops articles, commas and the sentence that repeats where one went: "On the shelf 1, you see a pen 2." is
+        "On shelf 1 see pen 2."; of the room's description only the list is left."""
+        return _compact(observation)
+
+
+@lru_cache(maxsize=65536)
+def _compact(observation: str) -> str:
+    text = observation.strip()
+    if text.startswith("You are in the middle of a room."):
+        text = text.rpartition("you see ")[2].rstrip(".") or text
+    return _FILLER.sub("", text)
+
+
+def env_text(env_id: str) -> EnvText:
+    """The texts of an environment; `AnyText` where none are registered."""
+    if ":" in env_id:  # "module:EnvId", whose module adds its own entry when imported
+        env_id = env_id.rpartition(":")[2]
+    try:
+        found: EnvText = env_texts.get(env_id)()
+    except UnknownPluginError:
+        return AnyText()
+    return found
