@@ -8,7 +8,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 
 def microseconds(call: Callable[[], object], repeats: int) -> tuple[float, float]:
@@ -35,37 +37,25 @@ def main() -> None:
     from trainer.aem import modulate
 
     torch.set_num_threads(1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for responses, groups in ((500, 12), (2000, 12), (2000, 16), (10_000, 16), (50_000, 128)):
         generator = torch.Generator().manual_seed(0)
         advantages, entropy = (torch.randn(responses, generator=generator) for _ in range(2))
         entropy, group = entropy.abs(), torch.arange(responses) * groups // responses
         counted = torch.rand(responses, generator=generator) > 0.1
         episode = torch.arange(responses) * groups * 8 // responses
-        cases = {
+        cases: dict[str, dict[str, Any]] = {
             "default": {},
             "counted": {"counted": counted},
             "trajectory": {"scope": "trajectory", "trajectory": episode},
             "shuffle": {"shuffle": True, "generator": generator},
             "sign mask": {"sign_mask": "fall"},
         }
-        for name, changes in cases.items():
-
-            def call(changes: dict[str, object] = changes) -> object:
-                return modulate(advantages, entropy, group, **changes)  # type: ignore[arg-type]  # noqa: B023
-
+        for case, changes in cases.items():
+            call = partial(modulate, advantages, entropy, group, **changes)
             median, tail = microseconds(call, options.repeats)
-            share = median / options.step_seconds / 1e6
-            rows.append(
-                {
-                    "responses": responses,
-                    "groups": groups,
-                    "case": name,
-                    "median_us": median,
-                    "p95_us": tail,
-                    "share": share,
-                }
-            )
+            sizes = {"responses": responses, "groups": groups, "case": case}
+            rows.append(sizes | {"median_us": median, "p95_us": tail, "share": median / options.step_seconds / 1e6})
     print(f"{'responses':>9} {'groups':>6} {'case':<11} {'median µs':>9} {'95 % µs':>9} {'of a step':>9}")
     for row in rows:
         print("{responses:>9} {groups:>6} {case:<11} {median_us:>9.0f} {p95_us:>9.0f} {share:>9.4%}".format(**row))

@@ -3,7 +3,8 @@
 With Δ = log π_ref − log π:   k1 = −Δ      k2 = Δ²/2      k3 = exp(Δ) − Δ − 1
 
 k1 is unbiased but of either sign; k2 is biased with low variance; k3 is unbiased and never negative (GRPO's choice).
-As a *loss*, differentiated through log π, k1's expected gradient is zero (use it in rewards), k2's is that of the KL.
+As a *loss*, differentiated through log π, k1's expected gradient is zero (use it in rewards), k2's is
+that of KL(π ‖ π_ref), and k3's that of KL(π_ref ‖ π).
 Source: J. Schulman, Approximating KL divergence (2020); k3 in GRPO, arXiv 2402.03300.
 """
 

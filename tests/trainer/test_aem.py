@@ -88,10 +88,11 @@ def test_entropies_that_are_not_finite_guard_their_own_group_only(bad: float) ->
     assert_close(got.alpha[3], torch.tensor(2 / (1 + E1)))
 
 
-def test_uncounted_responses_neither_count_nor_are_modulated() -> None:
+@pytest.mark.parametrize("outlier", [1e6, -1e6, torch.nan])
+def test_uncounted_responses_neither_count_nor_are_modulated(outlier: float) -> None:
     counted = torch.tensor([True, True, False, True, True])
     changed = ENTROPY.clone()
-    changed[2] = 1e6
+    changed[2] = outlier
     got = modulate(ADVANTAGES, changed, GROUP, counted=counted)
     weights = torch.tensor([1.0, E1])  # of H̄ 1 and 2, now the extremes
     assert_close(got.alpha[[0, 3]], weights / weights.mean())

@@ -269,7 +269,7 @@ def test_kl_estimators_by_hand() -> None:
 
 
 def test_kl_estimators_expectations_and_gradients() -> None:
-    """Summed over all outcomes: E[k1] = E[k3] = KL; the expected gradient of k1 is 0, and that of k2 is the KL's."""
+    """Summed over all outcomes: E[k1] = E[k3] = KL; the expected gradients are 0, the KL's, and the reverse KL's."""
     logits = torch.randn(5, dtype=torch.float64, generator=seeded()).requires_grad_()
     ref = torch.randn(5, dtype=torch.float64, generator=seeded(1)).log_softmax(0)
     log_p = logits.log_softmax(0)
@@ -279,10 +279,12 @@ def test_kl_estimators_expectations_and_gradients() -> None:
         assert_close((p * kl_estimate(log_p, ref, name)).sum(), kl)
     gradients = {
         name: torch.autograd.grad(kl_loss(kl_estimate(log_p, ref, name), p), logits, retain_graph=True)[0]
-        for name in ("k1", "k2")
+        for name in ("k1", "k2", "k3")
     }
     assert_close(gradients["k1"], torch.zeros_like(p), atol=1e-12, rtol=0)
-    assert_close(gradients["k2"], torch.autograd.grad(kl, logits)[0])
+    assert_close(gradients["k2"], torch.autograd.grad(kl, logits, retain_graph=True)[0])
+    reverse = (ref.exp() * (ref - log_p)).sum()
+    assert_close(gradients["k3"], torch.autograd.grad(reverse, logits)[0])
 
 
 def test_entropy_bonus_pushes_entropy_up() -> None:
