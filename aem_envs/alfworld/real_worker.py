@@ -64,7 +64,7 @@ def _serve(games: dict[int, Any], request: dict[str, Any]) -> Any:
         "feedback": state["feedback"],
         "admissible": list(state["admissible_commands"]),
         "won": bool(state["won"]),
-        "score": int(state.get("score") or 0),
+        "score": int(state.get("score", state["won"])),
     }
 
 
