@@ -122,7 +122,7 @@ def line_chart(
         swatch = {"x1": f"{legend:.0f}", "x2": f"{legend + 18:.0f}", "y1": 8, "y2": 8}
         parts.append(tag("line", **swatch, stroke_width=2.5, class_=f"swatch {colour}{dashed}"))
         parts.append(_text(legend + 24, 12, s.name))
-        legend += 44 + 6.6 * len(s.name)
+        legend += 44 + 5.6 * len(s.name)
         parts.append(_curve(s, colour, dashed, place, percent))
     return _figure(caption, height, *parts)
 
@@ -156,7 +156,7 @@ def bar_chart(
     """Horizontal bars, one per row, with whiskers for intervals; the axis starts at 0 unless a value is below it."""
     finite = [v for b in bars for v in (b.value, b.low, b.high) if v is not None and isfinite(v)]
     low, high = x_range or _range([0.0, *finite])
-    left = min(260.0, 16 + 7.0 * max((len(b.label) for b in bars), default=0))
+    left = min(230.0, 14 + 6.2 * max((len(b.label) for b in bars), default=0))
     right = WIDTH - 150.0
     row = 28
     height = row * len(bars) + 22
@@ -186,5 +186,5 @@ def bar_chart(
             parts.append(tag("line", x1=ends[0], x2=ends[1], y1=middle, y2=middle, class_="whisker"))
             parts += [tag("line", x1=x, x2=x, y1=middle - 4, y2=middle + 4, class_="whisker") for x in ends]
         parts.append(_text(left - 10, middle + 4, bar.label, "end", "strong"))
-        parts.append(_text(right + 10, middle + 4, f"{reading}  {bar.note}".rstrip(), "start"))
+        parts.append(_text(right + 10, middle + 4, " · ".join(filter(None, (reading, bar.note)))))
     return _figure(caption, height, *parts)

@@ -1,12 +1,14 @@
 """The report of an evaluation: key figures, success by task type and by steps, sample episodes, configuration."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 from aem_agent.report.charts import Bar, Series, bar_chart, line_chart
 from aem_agent.report.episodes import episode_view, outcome
 from aem_agent.report.html import Markup, join, page, paragraph, table, tag, tiles
-from aem_agent.stats import wilson
+from aem_agent.stats import Counts, clustered_wilson
 from aem_agent.summary import Summary, format_interval, format_rate
 from aem_agent.types import Episode
 
@@ -51,7 +53,7 @@ def _figures(s: Summary) -> Markup:
 
     attempts = "" if s.n == s.tasks else f" on {s.tasks} tasks"
     figures = [
-        ("Success", format_rate(s.success_rate), f"95 % interval {format_interval(s.success_interval)}"),
+        ("Success", format_rate(s.success_rate), f"95 %: {format_interval(s.success_interval)}"),
         ("Episodes", s.n, f"{s.successes} won{attempts}"),
         ("Mean score", short(s.mean_score, ".3f"), f"mean return {short(s.mean_return, '.3f')}"),
         ("Mean steps", short(s.mean_steps, ".1f"), f"{sum(s.truncations.values())} cut off by a limit"),
@@ -81,23 +83,22 @@ def _by_type(s: Summary) -> Markup:
 
 
 def _by_steps(completed: Sequence[Episode]) -> Markup:
-    """Share of episodes won within k steps."""
-    longest = max(len(e.turns) for e in completed)
-    won = sorted(len(e.turns) for e in completed if e.won)
-    steps = list(range(longest + 1))
-    counts = [sum(length <= k for length in won) for k in steps]
-    bands = [wilson(c, len(completed)) for c in counts]
-    curve = Series(
-        "won within so many steps", steps, [c / len(completed) for c in counts],
-        [b.low for b in bands], [b.high for b in bands],
-    )  # fmt: skip
+    """Share of episodes won within k steps, with clustered intervals."""
+    lengths: dict[str, list[float]] = defaultdict(list)
+    for episode in completed:
+        lengths[episode.task_id].append(len(episode.turns) if episode.won else inf)
+    steps = range(max(len(e.turns) for e in completed) + 1)
+    counts = [[Counts(sum(n <= k for n in task), len(task)) for task in lengths.values()] for k in steps]
+    shares = [sum(c.successes for c in at_k) / len(completed) for at_k in counts]
+    bands = [clustered_wilson(at_k) for at_k in counts]
+    curve = Series("won within so many steps", steps, shares, [b.low for b in bands], [b.high for b in bands])
     return line_chart([curve], x_label="steps", percent=True, y_range=(0.0, 1.0))
 
 
 def _pass_at_k(s: Summary) -> Markup:
-    ks = [int(k) for k in s.pass_at_k]
-    curve = Series("at least one of k attempts wins", ks, list(s.pass_at_k.values()))
-    return line_chart([curve], x_label="k", percent=True, y_range=(0.0, 1.0))
+    bars = [Bar(f"pass@{k}", share) for k, share in s.pass_at_k.items()]
+    note = "The chance that at least one of k attempts at a task wins, unbiased, mean over tasks."
+    return join(bar_chart(bars, percent=True, x_range=(0.0, 1.0)), paragraph(note, note=True))
 
 
 def _ends(s: Summary) -> Markup:
