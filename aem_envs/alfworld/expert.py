@@ -10,9 +10,10 @@ from typing import Any
 from aem_envs.alfworld import reader
 from aem_envs.alfworld.engine import Game
 from aem_envs.alfworld.planner import ORDERS, Belief, Order, next_action
+from aem_envs.alfworld.world import World
 from aem_envs.core import BadOptionError, TextEnv
 from envs_data.alfworld.goals import Goal
-from envs_data.alfworld.problem import TASK_TYPES
+from envs_data.alfworld.problem import TASK_TYPES, Problem
 
 _BLUNDERS = (
     "go to {0}", "go to {0}", "open {0}", "close {0}", "examine {0}", "take {1} from {0}", "move {1} to {0}",
@@ -147,3 +148,29 @@ class Expert(_Player):
             refused=self._refused,
             put=f"{wording.put} {{}}{wording.into}{{}}",
         )
+
+
+def walkthrough(problem: Problem, limit: int = 100) -> list[str]:
+    """Actions of the expert that win a game.
+
+    Raises:
+        BadOptionError: its goal is none of the six task types, or the expert did not win in `limit` steps.
+    """
+    env = _Shown(Game(World.compile(problem)))
+    expert = Expert()
+    actions: list[str] = []
+    observation = env.game.reset()
+    expert.reset(env, observation, {})
+    while not env.game.won:
+        if len(actions) == limit:
+            raise BadOptionError(f"{problem.name}: the expert did not win in {limit} steps; is the game solvable?")
+        actions.append(expert.act(observation, {}))
+        observation = env.game.step(actions[-1])
+    return actions
+
+
+class _Shown(TextEnv):
+    """As much of an environment as the expert looks at."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game

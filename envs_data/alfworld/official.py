@@ -1,6 +1,6 @@
 """The official ALFWorld games on the user's disk: which there are, under which names, and their text.
 
-The same games are kept as alfworld's own loader keeps: a `traj_data.json` beside a `game.tw-pddl` marked solvable, one of
+The same games are kept as by alfworld itself: a `traj_data.json` beside a `game.tw-pddl` marked solvable, one of
 the asked-for task types, nothing with movable receptacles or sliced objects. They are sorted by path (alfworld takes
 the order of the file system). Listing opens no game: it reads names and the last bytes of files.
 """

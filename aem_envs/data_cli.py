@@ -1,0 +1,182 @@
+"""`aem-data alfworld ls | stats | export | download`: look at, write and fetch task data."""
+
+import argparse
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aem_envs.cli_common import run_main
+from aem_envs.sanitize import plain
+
+_SPLITS = ("train", "valid_seen", "valid_unseen")
+_HOME = "~/.cache/alfworld"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    main = argparse.ArgumentParser(prog="aem-data", description="Task data: list it, export it, fetch it.")
+    rooms = main.add_subparsers(dest="room", required=True, metavar="ROOM")
+    alfworld = rooms.add_parser("alfworld", help="household games, generated and official")
+    commands = alfworld.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    ls = commands.add_parser("ls", help="list tasks")
+    stats = commands.add_parser("stats", help="splits with counts, task types and hashes")
+    export = commands.add_parser("export", help="write generated games as game.tw-pddl folders that alfworld plays")
+    fetch = commands.add_parser("download", help="fetch the official games where the internet is reachable")
+    for command in (ls, stats):
+        command.add_argument("--source", choices=("embedded", "official"), default="embedded", help="default: embedded")
+        command.add_argument("--data", metavar="DIR", help="official data (default: $ALFWORLD_DATA)")
+        command.add_argument("--json", action="store_true", help="print JSON")
+    for command in (ls, stats, export):
+        command.add_argument("--size", default="small", help="embedded rooms: small (default), medium, official")
+    for command in (ls, export):
+        command.add_argument("--split", default="valid_seen", help=f"{', '.join(_SPLITS)} (default: valid_seen)")
+        command.add_argument("--n", type=_count, default=20, help="how many (default: 20)")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="below it come json_2.1.1/SPLIT/…")
+    export.add_argument("--start", type=_count, default=0, help="number of the first game (default: 0)")
+    export.add_argument("--dialect", choices=("current", "old"), default="current", help="default: current")
+    export.add_argument(
+        "--grammar-from", type=Path, metavar="FILE",
+        help="take domain and grammar from this game.tw-pddl (default: from the installed alfworld); needed for old",
+    )  # fmt: skip
+    export.add_argument("--walkthrough", action="store_true", help="add the expert's winning actions to each game")
+    fetch.add_argument("--to", type=Path, metavar="DIR", help=f"default: $ALFWORLD_DATA, else {_HOME}")
+    fetch.add_argument("--force", action="store_true", help="fetch again what is there already")
+    return main
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count (0, 1, 2, …)")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of `aem-data`; always raises SystemExit."""
+    options = parser().parse_args(arguments)
+    commands = {"ls": _ls, "stats": _stats, "export": _export, "download": _download}
+    run_main(lambda: commands[options.command](options))
+
+
+def _ls(options: argparse.Namespace) -> int:
+    rows = [{"task_id": i, "task_type": kind, "task": task} for i, kind, task in _tasks(options)]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            print(plain("  ".join(row.values())))
+    return 0
+
+
+def _tasks(options: argparse.Namespace) -> list[tuple[str, str, str]]:
+    """(task id, task type, task sentence) of the first tasks of a split."""
+    from envs_data.alfworld.generator import problem_for
+    from envs_data.alfworld.goals import read_sentence
+    from envs_data.alfworld.official import OfficialData
+    from envs_data.alfworld.splits import task_ids
+
+    if options.source == "official":
+        data = OfficialData(options.data)
+        games = data.games(options.split)[: options.n]
+        return [(game.task_id, game.task_type, data.load(game.task_id).task) for game in games]
+    found = [(task_id, problem_for(task_id).task) for task_id in task_ids(options.split, options.n, size=options.size)]
+    return [(task_id, read_sentence(task).task_type, task) for task_id, task in found]
+
+
+def _stats(options: argparse.Namespace) -> int:
+    found = _official_stats(options.data) if options.source == "official" else _embedded_stats(options.size)
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        splits: dict[str, dict[str, Any]] = found.pop("splits")
+        for key, value in found.items():
+            print(plain(f"{key}: {value}"))
+        for split, facts in splits.items():
+            print(plain(f"{split}: " + ", ".join(f"{key} {value}" for key, value in facts.items())))
+    return 0
+
+
+def _embedded_stats(size: str) -> dict[str, Any]:
+    from envs_data.alfworld.generator import VERSION
+    from envs_data.alfworld.manifest import MANIFESTS
+    from envs_data.alfworld.problem import TASK_TYPES
+    from envs_data.alfworld.rooms import TRAIN_LAYOUTS, UNSEEN_LAYOUTS
+    from envs_data.alfworld.splits import VALID_GAMES, check_size
+
+    each = VALID_GAMES // len(TASK_TYPES)
+    valid = {"games": VALID_GAMES, **dict.fromkeys(TASK_TYPES, each)}
+    layouts = f"{TRAIN_LAYOUTS} per kind of room"
+    return {
+        "source": "embedded",
+        "version": VERSION,
+        "size": check_size(size),
+        "manifest_sha256": MANIFESTS[check_size(size)],
+        "splits": {
+            "train": {"games": "unlimited", "task types": "equally many", "layouts": layouts},
+            "valid_seen": {**valid, "layouts": layouts + " (those of train)"},
+            "valid_unseen": {**valid, "layouts": f"{UNSEEN_LAYOUTS} per kind of room (none of train's)"},
+        },
+    }
+
+
+def _official_stats(data: str | None) -> dict[str, Any]:
+    from envs_data.alfworld.official import CATEGORIES, OfficialData
+
+    official = OfficialData(data)
+    splits = {}
+    for split in official.splits:
+        games = official.games(split)
+        counts = Counter(game.category for game in games)
+        splits[split] = {
+            "games": len(games),
+            **{name: counts[name] for name in CATEGORIES.values()},
+            "dropped": official.dropped(split),
+            "hash": official.data_hash(split),
+        }
+    return {"source": "official", "folder": str(official.folder), "splits": splits}
+
+
+def _export(options: argparse.Namespace) -> int:
+    from aem_envs.alfworld.expert import walkthrough
+    from aem_envs.cli_common import CliError
+    from envs_data.alfworld.export import export_games, installed_rules, rules_from
+
+    if options.dialect == "old" and options.grammar_from is None:
+        raise CliError("the old dialect's rules are in no package: name an official game file with --grammar-from FILE")
+    rules = rules_from(options.grammar_from) if options.grammar_from else installed_rules()
+    if rules.dialect is not None and rules.dialect != options.dialect:
+        raise CliError(f"these rules speak the {rules.dialect} dialect: say --dialect {rules.dialect}")
+    paths = export_games(
+        options.out,
+        split=options.split,
+        count=options.n,
+        size=options.size,
+        rules=rules,
+        start=options.start,
+        walkthrough=walkthrough if options.walkthrough else None,
+    )
+    written = sum(1 for _ in paths)
+    out = plain(str(options.out))
+    print(f"{written} games written below {out}; play them with ALFWORLD_DATA={out}")
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from envs_data.alfworld.download import download
+
+    to = (options.to or Path(os.environ.get("ALFWORLD_DATA") or _HOME)).expanduser()
+    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bars:
+        shown: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            if name not in shown:
+                shown[name] = bars.add_task(name, total=total)
+            bars.update(shown[name], completed=done, total=total)
+
+        fetched = download(to, progress=progress, force=options.force)
+    print(f"{', '.join(fetched) or 'nothing new'}; set ALFWORLD_DATA={plain(str(to))}")
+    return 0
