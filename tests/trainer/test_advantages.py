@@ -1,5 +1,8 @@
 """Advantage estimators against tables worked out by hand."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from trainer.advantages import Advantages, Signals, estimators, penalise_invalid
 from trainer.advantages.grpo import group_advantages
 from trainer.advantages.ppo import gae
 
+NOTES = Path(__file__).resolve().parents[2] / "docs" / "algorithms.md"
 NO_GROUPS = torch.zeros(2, dtype=torch.int64)
 
 
@@ -148,3 +152,12 @@ def test_registry_names_what_it_knows() -> None:
     assert {"grpo", "ppo"} <= set(estimators.names())
     with pytest.raises(UnknownPluginError, match="grpo"):
         estimators.get("gppo")
+
+
+def test_the_estimator_of_the_notes_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", NOTES.read_text(encoding="utf-8"), flags=re.S)
+    (tmp_path / "my_estimators.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    estimator = estimators.get("my_estimators:sign_of_return")
+    got = estimator(signals(), scale=2.0)  # type: ignore[call-arg]
+    assert got.values.tolist() == [2.0, 2.0, -2.0]
