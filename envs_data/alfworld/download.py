@@ -23,7 +23,6 @@ WORKPLACE = ".aem-download"
 MAX_UNPACKED = 20_000_000_000
 """Bytes; an archive that claims more is refused."""
 _ATTEMPTS = 4
-_CHUNK = 1 << 18
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (archive, bytes so far, bytes in all or None)."""
@@ -124,7 +123,7 @@ def _stream(client: httpx.Client, archive: Archive, part: Path, progress: Progre
         length = response.headers.get("content-length")
         total = have + int(length) if length and length.isdigit() else None
         with part.open("ab" if have else "wb") as file:
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():  # as it comes: what has arrived before a break is kept
                 file.write(chunk)
                 have += len(chunk)
                 progress(archive.name, have, total)

@@ -145,22 +145,17 @@ class OfficialData:
         found = {}
         for task_id, has_game in sorted(folders):
             path = self.folder / task_id / GAME
-            task_type = _task_type(self.folder / task_id)
-            if reason := _reason_to_drop(task_id, task_type, path if has_game else None):
-                dropped[reason] += 1
+            if "movable" in task_id or "Sliced" in task_id:
+                dropped["with movable receptacles or slices"] += 1
+            elif (task_type := _task_type(path.parent)) not in TASK_TYPES:
+                dropped["of other task types"] += 1
+            elif not has_game:
+                dropped[f"without {GAME}"] += 1
+            elif not _solvable(path):
+                dropped["not marked solvable"] += 1
             else:
                 found[task_id] = OfficialGame(task_id, split, task_type, path)
         return found
-
-
-def _reason_to_drop(task_id: str, task_type: str, path: Path | None) -> str | None:
-    if "movable" in task_id or "Sliced" in task_id:
-        return "with movable receptacles or slices"
-    if task_type not in TASK_TYPES:
-        return "of other task types"
-    if path is None:
-        return f"without {GAME}"
-    return None if _solvable(path) else "not marked solvable"
 
 
 def _task_type(folder: Path) -> str:
