@@ -27,8 +27,8 @@ class ByteTokenizer:
 class FakeTokenEngine:
     """A `TokenEngine` whose answers are a pure function of the request.
 
-    `reply` gives the text of a response from its request; without it, letters come from a hash of prompt, seed and token number.
-    `latency` seconds pass per call. `fail` is asked before each call with its number, counted from 0: true raises `EngineError`.
+    `reply` gives the text of a response from its request; without it, letters come from a hash of the request. `latency`
+    seconds pass per call. `fail` is asked at each call with its number, counted from 0: true raises `EngineError`.
     """
 
     def __init__(
@@ -48,7 +48,6 @@ class FakeTokenEngine:
         self._reply = reply
         self._latency = latency
         self._fail = fail
-        self._idle = asyncio.Condition()
         self._closed = False
 
     @classmethod
@@ -73,14 +72,12 @@ class FakeTokenEngine:
             return self._answer(request, version)
         finally:
             self.running -= 1
-            async with self._idle:
-                self._idle.notify_all()
 
     async def load_weights(self, state: Any) -> None:
         """Waits for running requests and bumps `version`."""
-        async with self._idle:
-            await self._idle.wait_for(lambda: self.running == 0)
-            self.version += 1
+        while self.running:
+            await asyncio.sleep(self._latency / 4)
+        self.version += 1
 
     async def aclose(self) -> None:
         """Refuse further requests."""
@@ -90,13 +87,13 @@ class FakeTokenEngine:
         sampling, eos = request.sampling, self.tokenizer.eos_token_id
         text = self._reply(request) if self._reply else _letters(request)
         ids: list[int] = []
+        stopped = False
         for token in [*self.tokenizer.encode(text), eos][: sampling.max_new_tokens]:
             ids.append(token)
-            if token in (eos, *sampling.stop_token_ids) or any(s in self.tokenizer.decode(ids) for s in sampling.stop):
+            said = self.tokenizer.decode(ids)
+            stopped = token in (eos, *sampling.stop_token_ids) or any(s in said for s in sampling.stop)
+            if stopped:
                 break
-        stopped = ids[-1] in (eos, *sampling.stop_token_ids) or any(
-            s in self.tokenizer.decode(ids) for s in sampling.stop
-        )
         return Response(
             text=self.tokenizer.decode(ids),
             token_ids=tuple(ids),

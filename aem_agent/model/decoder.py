@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aem_agent.model.cache import KVCache
 from aem_agent.model.config import DecoderConfig
-from aem_agent.model.packing import Packing, attend
+from aem_agent.model.packing import Packing, attend, attend_at
 from aem_agent.types import ContextOverflowError
 
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -49,12 +49,12 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(c.hidden_size, 2 * c.ffn, bias=False)
         self.down = nn.Linear(c.ffn, c.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rope: Tensor, attention: Attention, last: Tensor | None = None) -> Tensor:
-        """x Float[m, d], rope Complex[m, 1, hd/2] → Float[m, d]; with `last` (Long[n]) only those rows are carried on,
-        though all give keys and values: the final layer of a prefill needs no more."""
+    def forward(self, x: Tensor, rope: Tensor, attention: Attention, chosen: Tensor | None = None) -> Tensor:
+        """x Float[m, d], rope Complex[m, 1, hd/2] → Float[m, d]; with `chosen` (Long[n]) only those rows are carried on,
+        though all give keys and values: the final layer needs no more."""
         c = self.config
         h = self.norm1(x)
-        if last is None:
+        if chosen is None:
             qkv = self.qkv(h).view(-1, c.heads + 2 * c.kv_heads, c.head_dim)
             qk, v = qkv.split([c.heads + c.kv_heads, c.kv_heads], dim=1)
             if c.family == "qwen3":
@@ -62,14 +62,14 @@ class Block(nn.Module):
                 qk = torch.cat([self.q_norm(q), self.k_norm(k)], dim=1)
             q, k = rotate(qk, rope).split([c.heads, c.kv_heads], dim=1)
         else:
-            x, cut = x[last], c.heads * c.head_dim
+            x, cut = x[chosen], c.heads * c.head_dim
             bias = self.qkv.bias
-            q = F.linear(h[last], self.qkv.weight[:cut], None if bias is None else bias[:cut])
+            q = F.linear(h[chosen], self.qkv.weight[:cut], None if bias is None else bias[:cut])
             kv = F.linear(h, self.qkv.weight[cut:], None if bias is None else bias[cut:])
             q, (k, v) = q.view(-1, c.heads, c.head_dim), kv.view(-1, 2, c.kv_heads, c.head_dim).unbind(1)
             if c.family == "qwen3":
                 q, k = self.q_norm(q), self.k_norm(k)
-            q, k = rotate(q, rope[last]), rotate(k, rope)
+            q, k = rotate(q, rope[chosen]), rotate(k, rope)
         x = x + self.out(attention(self.index, q, k, v))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)
@@ -126,14 +126,20 @@ class Decoder(nn.Module):
     def device(self) -> torch.device:
         return self.embed.weight.device
 
-    def hidden(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Final-norm hidden states Float[T, d] of packed sequences; raises `ContextOverflowError`."""
+    def hidden(self, tokens: Tensor, cu_seqlens: Tensor, at: Tensor | None = None) -> Tensor:
+        """Final-norm hidden states Float[T, d] of packed sequences, or Float[P, d] of the tokens `at` only (Long[P]): the
+        last layer then carries on no others. Raises `ContextOverflowError`."""
         packing = Packing.of(tokens, cu_seqlens, self.max_positions)
         x = self.embed(packing.nodes(tokens))
         rope = self._rope_at(packing.positions)
-        for block in self.blocks:
+        *inner, final = self.blocks
+        for block in inner:
             x = block(x, rope, lambda _, q, k, v: attend(q, k, v, packing))
-        return packing.expand(self.norm(x))
+        if at is None:
+            x = final(x, rope, lambda _, q, k, v: attend(q, k, v, packing))
+            return packing.expand(self.norm(x))
+        nodes = at if packing.node_of is None else packing.node_of[at]
+        return self.norm(final(x, rope, lambda _, q, k, v: attend_at(q, k, v, packing, at), nodes))  # type: ignore[no-any-return]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits Float[n, V]."""

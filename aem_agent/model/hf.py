@@ -51,14 +51,15 @@ class TransformersModel(nn.Module):
     def device(self) -> torch.device:
         return cast(torch.device, self.lm.device)
 
-    def hidden(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Final-norm hidden states Float[T, d] of packed sequences, by way of a right-padded batch."""
+    def hidden(self, tokens: Tensor, cu_seqlens: Tensor, at: Tensor | None = None) -> Tensor:
+        """Final-norm hidden states Float[T, d] of packed sequences (of tokens `at`), through a right-padded batch."""
         packing = Packing.of(tokens, cu_seqlens, self.max_positions)
         ids, mask = (tokens.new_zeros(packing.n, packing.longest) for _ in range(2))
         ids[packing.rows, packing.columns] = tokens
         mask[packing.rows, packing.columns] = 1
         states = self.lm.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return cast(Tensor, states[packing.rows, packing.columns])
+        rows, columns = (packing.rows, packing.columns) if at is None else (packing.rows[at], packing.columns[at])
+        return cast(Tensor, states[rows, columns])
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits Float[n, V]."""

@@ -61,8 +61,11 @@ class LanguageModel(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def hidden(self, tokens: Tensor, cu_seqlens: Tensor) -> Tensor:
-        """Final-norm hidden states Float[T, d]; differentiable."""
+    def hidden(self, tokens: Tensor, cu_seqlens: Tensor, at: Tensor | None = None) -> Tensor:
+        """Final-norm hidden states Float[T, d], or those of the tokens `at` (Long[P]) as Float[P, d]; differentiable.
+
+        Asking only for what is needed (response positions) spares most of the last layer.
+        """
         ...
 
     def head(self, hidden: Tensor) -> Tensor:

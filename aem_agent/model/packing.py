@@ -146,6 +146,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
     return out if table is None else out.index_select(0, packing.places)
 
 
+def attend_at(q: Tensor, k: Tensor, v: Tensor, packing: Packing, at: Tensor) -> Tensor:
+    """As `attend` for the queries of some tokens: q Float[P, H, hd] of tokens `at` (Long[P]) → Float[P, H·hd]."""
+    n, width, device = packing.n, packing.longest, q.device
+    rows, columns = packing.rows[at], packing.columns[at]
+    counts = torch.bincount(rows, minlength=n)
+    order = rows.argsort(stable=True)
+    rank = torch.empty_like(rows)
+    rank[order] = torch.arange(len(at), device=device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    most = int(counts.max())
+    places = rows * most + rank
+    chosen = places.new_zeros(n * most).index_copy_(0, places, torch.arange(len(at), device=device))
+    mask = torch.arange(width, device=device) <= columns[chosen].view(n, 1, most, 1)
+    table = packing.wide_table(width) if packing.table is None else packing.table
+    views = [
+        x.flatten(1).index_select(0, index).view(n, -1, *x.shape[1:]).transpose(1, 2)
+        for x, index in ((q, chosen), (k, table), (v, table))
+    ]
+    grouped = q.shape[1] != k.shape[1]
+    out = F.scaled_dot_product_attention(views[0], views[1], views[2], attn_mask=mask, enable_gqa=grouped)
+    return out.transpose(1, 2).reshape(n * most, -1).index_select(0, places)
+
+
 @cache
 def _varlen_arguments() -> dict[str, Any] | None:
     """Keyword arguments that make this torch's `varlen_attn` causal; None where it has none. They changed by 2.12."""
