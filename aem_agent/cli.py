@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 wrong use or a known error; 3 done, but errored or missing
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,9 +80,9 @@ def _add_run(commands: Any) -> None:
     add("--seed", type=int, help="default 0")
     add("--max-steps", type=int, metavar="N", help="default: the environment's own limit")
     add("--temperature", type=float, help="of model policies; 0 is greedy (default 0.4)")
-    add("--max-new-tokens", type=int, metavar="N", help="per response (default 256)")
-    add("--prompt", help="name of a prompt spec, or module:attribute")
-    add("--base-url", metavar="URL", help="endpoint of openai:NAME; the key is read from OPENAI_API_KEY")
+    add("--max-new-tokens", type=int, metavar="N", help="per response (default: as the model was trained, else 512)")
+    add("--prompt", help="name of a prompt spec, or module:attribute (default: as the model was trained)")
+    add("--base-url", metavar="URL", help="endpoint of openai:NAME (default OPENAI_BASE_URL; key in OPENAI_API_KEY)")
     add("-c", "--concurrency", type=int, default=16, metavar="N", help="episodes in flight (default 16)")
     add("--retries", type=int, default=2, help="after an infrastructure error (default 2)")
     add("--device", default="cpu", help="of a model folder: cpu, cuda, … (default cpu)")
@@ -116,6 +117,8 @@ def _config(args: argparse.Namespace) -> "EvalConfig":
     given = {f.name: getattr(args, f.name) for f in fields(EvalConfig) if hasattr(args, f.name)}
     if "env" in given:
         given["env"] = parse_settings(given["env"])
+    if given.get("model", "").startswith("openai:"):  # recorded, so that a resumed run asks the same endpoint
+        given.setdefault("base_url", os.environ.get("OPENAI_BASE_URL"))
     if args.resume:
         if args.out not in (None, args.resume):
             raise CliError("--resume continues in its own folder: leave out --out")
@@ -144,13 +147,22 @@ def run(args: argparse.Namespace) -> int:
         raise CliError("--concurrency must be at least 1 and --retries at least 0")
 
     from aem_agent.evaluate import evaluate, open_folder, prepare
-    from aem_agent.policy_choice import choose_policy
+    from aem_agent.policies import make_policy
     from aem_agent.terminal import EvalProgress, print_summary
 
     plan = prepare(config)
     if args.dry_run:
         return _dry_run(plan, args)
-    policy = choose_policy(plan.config, device=args.device)
+    policy = make_policy(
+        plan.config.model,
+        env_id=plan.env_id,
+        prompt=config.prompt,
+        temperature=config.temperature,
+        max_new_tokens=config.max_new_tokens,
+        base_url=config.base_url,
+        concurrency=args.concurrency,
+        device=args.device,
+    )
     folder = open_folder(plan, args.resume or args.out or _default_out(plan.config), resume=args.resume is not None)
     _note_versions(folder)
     with EvalProgress(plan.episodes, len(folder.completed())) as progress:

@@ -50,22 +50,12 @@ class EvalConfig:
     """None: the environment's own limit."""
     temperature: float = 0.4
     """Of model policies; 0 is greedy."""
-    max_new_tokens: int = 256
-    """Tokens a response may have; model policies only."""
+    max_new_tokens: int | None = None
+    """Tokens a response may have; None: as `make_policy` decides."""
     prompt: str | None = None
-    """Name of a prompt spec, or "module:attribute"; None: the one the model was trained with, else `plain`."""
+    """Name of a prompt spec, or "module:attribute"; None: as `make_policy` decides."""
     base_url: str | None = None
     """Of the endpoint of `openai:NAME`."""
-
-    @property
-    def uses_model(self) -> bool:
-        """Whether the policy is a language model."""
-        return self.model.startswith("openai:") or self.is_folder
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether `model` names a model folder."""
-        return Path(self.model).is_dir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,12 @@ class Plan:
     """`split` and `tasks` are set."""
     tasks: tuple[TaskRef, ...]
     hashes: dict[str, str]
-    """`tasks`: over the task ids in order; `model`: over the files of a model folder."""
+    """`tasks`: over the task ids in order; `model`: over the files of a model folder, or the script."""
+
+    @property
+    def env_id(self) -> str:
+        """The environment's id without the module that registers it."""
+        return self.config.env_id.rpartition(":")[2]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -114,12 +109,11 @@ def prepare(config: EvalConfig) -> Plan:
         ids = _choose_tasks(env, split, config.tasks)
     finally:
         env.close()
-    plain_id = config.env_id.rpartition(":")[2]
     hashes = {"tasks": _sha256("\n".join(ids).encode("utf-8", "surrogatepass"))}
-    if config.is_folder:
-        hashes["model"] = folder_hash(Path(config.model))
-    resolved = replace(config, split=split, tasks=len(ids))
-    return Plan(resolved, tuple(TaskRef(plain_id, task_id, split) for task_id in ids), hashes)
+    if (path := Path(config.model.removeprefix("scripted:"))).exists():
+        hashes["model"] = files_hash(path)
+    plan = Plan(replace(config, split=split, tasks=len(ids)), (), hashes)
+    return replace(plan, tasks=tuple(TaskRef(plan.env_id, task_id, split) for task_id in ids))
 
 
 def _choose_tasks(env: TextEnv, split: str, wanted: int | None) -> list[str]:
@@ -140,10 +134,12 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def folder_hash(folder: Path) -> str:
-    """SHA-256 over names and contents of a model folder's JSON, text and safetensors files, 16 hex digits."""
+def files_hash(path: Path) -> str:
+    """SHA-256 over a file, or over names and contents of a model folder's configuration and weights; 16 hex digits."""
+    kinds = {".json", ".safetensors", ".txt", ".jinja"}
+    files = sorted(f for f in path.iterdir() if f.suffix in kinds) if path.is_dir() else [path]
     digest = hashlib.sha256()
-    for file in sorted(f for f in folder.iterdir() if f.suffix in {".json", ".safetensors", ".txt", ".jinja"}):
+    for file in files:
         with file.open("rb") as content:
             digest.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:16]

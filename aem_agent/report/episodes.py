@@ -48,8 +48,8 @@ def turn_view(turn: Turn, index: int) -> Markup:
     return tag("details", summary, *body, tag("div", " · ".join(facts), class_="label"), class_="turn")
 
 
-def episode_view(episode: Episode, *, open_: bool = False) -> Markup:
-    """One episode, folded to a line; `open_` unfolds it (its turns stay folded)."""
+def episode_view(episode: Episode, *, number: int | None = None, open_: bool = False) -> Markup:
+    """One episode, folded to a line that begins with its `number`; `open_` unfolds it (its turns stay folded)."""
     word, style = outcome(episode)
     line = [
         f"{len(episode.turns)} steps",
@@ -59,7 +59,8 @@ def episode_view(episode: Episode, *, open_: bool = False) -> Markup:
         *([f"attempt {episode.repeat + 1}"] if episode.repeat else []),
     ]
     note = tag("span", " · ".join(line), class_="soft")
-    summary = tag("summary", badge(word, style), tag("code", episode.task_id), " ", note)
+    index = tag("span", number, class_="index") if number is not None else ""
+    summary = tag("summary", index, badge(word, style), tag("code", episode.task_id), " ", note)
     turns = [turn_view(turn, i) for i, turn in enumerate(episode.turns, 1)]
     end = [_block("final observation", episode.final_observation)] if episode.final_observation else []
     error = [_block("error", episode.error)] if episode.error else []

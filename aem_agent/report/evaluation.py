@@ -60,7 +60,7 @@ def _figures(s: Summary) -> Markup:
         (
             "Invalid actions",
             format_rate(s.invalid_action_rate),
-            f"{format_rate(s.invalid_format_rate)} without an action",
+            f"{format_rate(s.invalid_format_rate)} unreadable",
         ),
     ]
     if s.response_tokens:
@@ -123,11 +123,8 @@ def sample(episodes: Sequence[Episode], limit: int = SAMPLE) -> list[int]:
 
 def _episodes(episodes: Sequence[Episode]) -> Markup:
     shown = sample(episodes)
-    note = (
-        f"{len(shown)} of {len(episodes)} episodes. `aem-eval view DIR --episode N` prints any of them in the terminal."
-    )
-    views = [join(tag("div", f"episode {i + 1}", class_="label"), episode_view(episodes[i])) for i in shown]
-    return join(paragraph(note, note=True), *views)
+    note = f"{len(shown)} of {len(episodes)} episodes; aem-eval view DIR --episode N prints any of them."
+    return join(paragraph(note, note=True), *(episode_view(episodes[i], number=i + 1) for i in shown))
 
 
 def _configuration(config: Mapping[str, Any]) -> Markup:

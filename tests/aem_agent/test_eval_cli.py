@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import gymnasium as gym
 import pytest
@@ -140,7 +142,7 @@ def test_dry_run_plays_and_writes_nothing(capsys: pytest.CaptureFixture[str]) ->
         (["aem/Toy-v0", "-m", "random", "-n", "100"], "has 29 tasks, 100 were asked for"),
         (["aem/Toy-v0", "-m", "random", "-n", "0"], "tasks must be at least 1"),
         (["aem/Toy-v0", "-m", "random", "--temperature", "nan"], "temperature must be at least 0"),
-        (["aem/Toy-v0", "-m", "randm"], "known: random, expert, scripted:FILE"),
+        (["aem/Toy-v0", "-m", "randm"], "give random, expert, expert-search"),
         (["aem/Toy-v0", "-m", "random", "--split", "dev"], "unknown split 'dev'"),
         (["aem/Toy-v0", "-m", "random", "--env", "source=official"], "takes no setting 'source'"),
         (["aem/Toy-v0", "-m", "random", "--env", "source"], "write KEY=VALUE"),
@@ -266,6 +268,54 @@ def test_view_shows_hostile_texts_harmlessly(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip() == "a/report.html"
     report = Path("a/report.html").read_text()
     assert "<script" not in report and "\x1b" not in report and "alert(1)" in report
+
+
+def test_a_model_folder_plays_and_its_hash_guards_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    from aem_agent.model.presets import make_preset
+
+    make_preset(
+        "tiny", "model", 0, ["You are in room 1 of 3. Your task is to: open the red chest. go east", "> Action:"]
+    )
+    run = ["run", "aem/Toy-v0", "-m", "model", "-n", "3", "--max-steps", "4", "--max-new-tokens", "8"]
+    assert aem_eval(*run, "--out", "a") == 0
+    assert aem_eval(*run, "--out", "b") == 0
+    assert episodes("a") == episodes("b")
+    summary = json.loads(Path("a/summary.json").read_text())
+    assert summary["n"] == 3 and summary["response_tokens"] > 0 and summary["prompt_tokens"] > 0
+    make_preset("tiny", "model", 1, ["other weights"])
+    assert aem_eval("run", "--resume", "a") == 2
+    assert "hashes.model" in capsys.readouterr().err
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """A chat endpoint with one answer."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        message = {"role": "assistant", "content": "<think>east</think><action>go east</action>"}
+        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_an_endpoint_plays_and_its_key_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("OPENAI_API_KEY", "very-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.server_port}/v1")
+    try:
+        assert aem_eval("run", "aem/Toy-v0", "-m", "openai:any", "-n", "3", "--max-steps", "3", "--out", "a") == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert {turn.action for e in episodes("a").values() for turn in e.turns} == {"go east"}
+    assert "127.0.0.1" in json.loads(Path("a/config.json").read_text())["config"]["base_url"]
+    assert not any(b"very-secret" in file.read_bytes() for file in Path("a").iterdir())
 
 
 def test_export(capsys: pytest.CaptureFixture[str]) -> None:
