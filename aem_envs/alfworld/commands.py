@@ -15,10 +15,10 @@ from aem_envs.alfworld.world import (
 )
 
 if TYPE_CHECKING:
-    from aem_envs.alfworld.engine import Game
+    from aem_envs.alfworld.state import State
 
 
-def admissible_commands(game: "Game") -> list[str]:
+def admissible_commands(game: "State") -> list[str]:
     """Every command that would be accepted now, sorted. A fresh list."""
     world, held, closed = game.world, game.held, game.closed
     names, here, powers = world.receptacle_names, world.named_at[game.location], world.powers
@@ -51,7 +51,7 @@ def admissible_commands(game: "Game") -> list[str]:
     return clean + closes + cool + examine + goto + heat + usual + doors_and_puts + slices + _uses(game, here)
 
 
-def _takes(game: "Game", here: tuple[int, ...]) -> list[str]:
+def _takes(game: "State", here: tuple[int, ...]) -> list[str]:
     world, closed, contents = game.world, game.closed, game.contents
     names, things, uses = world.receptacle_names, world.object_names, world.uses
     commands = []
@@ -63,13 +63,13 @@ def _takes(game: "Game", here: tuple[int, ...]) -> list[str]:
     return commands
 
 
-def _slices(game: "Game", knife: str) -> list[str]:
+def _slices(game: "State", knife: str) -> list[str]:
     world, location = game.world, game.location
     targets = [world.object_names[o] for o in world.sliceables if location in game.places_of(o)]
     return sorted(f"slice {target} with {knife}" for target in targets)
 
 
-def _uses(game: "Game", here: tuple[int, ...]) -> list[str]:
+def _uses(game: "State", here: tuple[int, ...]) -> list[str]:
     lamps = game.world.toggleables
     if not lamps:
         return []

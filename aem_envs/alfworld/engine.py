@@ -9,8 +9,9 @@ one it is taken from; what was taken from one receptacle and put into another at
 from typing import Any
 
 from aem_envs.alfworld.commands import admissible_commands
-from aem_envs.alfworld.goal import AT, CHECKED, FLAGS, HELD, IN, OPENED, PLACE
+from aem_envs.alfworld.goal import AT, FLAGS, HELD, IN, OPENED, PLACE
 from aem_envs.alfworld.snapshot import anchor, restore, snapshot
+from aem_envs.alfworld.state import State
 from aem_envs.alfworld.text import (
     CLEAN,
     COOL,
@@ -38,7 +39,6 @@ from aem_envs.alfworld.world import (
     SINK,
     SLICEABLE,
     TOGGLEABLE,
-    World,
 )
 
 _APPLIANCE_USE = {
@@ -49,34 +49,10 @@ _APPLIANCE_USE = {
 """Verb → what the held object must allow, what the receptacle must be, property gained, property lost."""
 
 
-class Game:
-    """One episode. Its own state is a few hundred bytes; all else is the shared `World`."""
+class Game(State):
+    """One episode."""
 
-    __slots__ = ("checked", "closed", "contents", "flags", "held", "location", "parted", "places", "won", "world")
-
-    world: World
-    location: int
-    """Number of the agent's location."""
-    held: int
-    """Number of the held object, or -1."""
-    contents: list[tuple[int, ...]]
-    """Per receptacle, the sorted numbers of the objects in it."""
-    closed: bytearray
-    """Per receptacle, 1 where a door hides the contents."""
-    flags: bytearray
-    """Per object, the property bits of `text`."""
-    places: dict[int, tuple[int, ...]]
-    """Where an object lies, for those objects whose locations are no longer those of the start."""
-    parted: set[tuple[int, int]]
-    """(object, receptacle) pairs that the object was taken from and not put back into."""
-    checked: set[str]
-    """Identifiers of things looked at; kept only where the goal asks for it."""
-    won: bool
-    """The goal holds now. As in the real engine, play can go on, and a won game can be un-won."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.reset()
+    __slots__ = ()
 
     @property
     def score(self) -> int:
@@ -85,16 +61,8 @@ class Game:
 
     def reset(self) -> str:
         """Start over; returns banner, room and task exactly as the real engine prints them."""
-        world = self.world
-        self.location, self.held = world.start, world.start_held
-        self.contents = list(world.start_contents)
-        self.closed = bytearray(world.start_closed)
-        self.flags = bytearray(world.start_flags)
-        self.places = {}
-        self.parted = set()
-        self.checked = set(world.start_checked)
-        self.won = world.goal.test(self)
-        return world.intro
+        self.restart()
+        return self.world.intro
 
     def step(self, command: str) -> str:
         """Act; returns the feedback. Any text is accepted: what is not admissible now makes nothing happen."""
@@ -116,13 +84,13 @@ class Game:
 
     def _bare(self, command: str) -> str:
         if command == "look":
-            self._note(self.world.location_ids[self.location])
+            self.note(self.world.location_ids[self.location])
             return self._look()
         if command == "inventory":
-            self._note(self.world.agent_id)
+            self.note(self.world.agent_id)
             return EMPTY_HANDED if self.held < 0 else f"You are carrying: a {self.world.object_names[self.held]}."
         if command == "help" and self.world.wording.has_help:
-            self._note(self.world.agent_id)
+            self.note(self.world.agent_id)
             return HELP
         return NOTHING_HAPPENS
 
@@ -144,32 +112,32 @@ class Game:
         if rest[:3] != "to " or location < 0 or location == self.location:
             return NOTHING_HAPPENS
         self.location = location
-        self._changed(AT)
+        self.changed(AT)
         arrival = (
             world.location_names[location] if world.wording.arrives_at_location else world.receptacle_names[receptacle]
         )
-        return f"You arrive at {arrival}. {self._inside(receptacle)}"
+        return f"You arrive at {arrival}. {self.inside(receptacle)}"
 
     def _open(self, rest: str) -> str:
-        receptacle = self._here(rest)
+        receptacle = self.here(rest)
         if receptacle < 0 or not self.closed[receptacle]:
             return NOTHING_HAPPENS
         self.closed[receptacle] = 0
-        self._note(self.world.receptacle_ids[receptacle])
-        self._changed(OPENED)
-        return f"You open the {rest}. {self._inside(receptacle)}"
+        self.note(self.world.receptacle_ids[receptacle])
+        self.changed(OPENED)
+        return f"You open the {rest}. {self.inside(receptacle)}"
 
     def _close(self, rest: str) -> str:
-        receptacle = self._here(rest)
+        receptacle = self.here(rest)
         if receptacle < 0 or self.closed[receptacle] or not self.world.powers[receptacle] & OPENABLE:
             return NOTHING_HAPPENS
         self.closed[receptacle] = 1
-        self._changed(OPENED)
+        self.changed(OPENED)
         return f"You close the {rest}."
 
     def _take(self, rest: str) -> str:
         name, _, source = rest.partition(" from ")
-        item, receptacle = self.world.object_numbers.get(name, -1), self._here(source)
+        item, receptacle = self.world.object_numbers.get(name, -1), self.here(source)
         if item < 0 or receptacle < 0 or self.held >= 0 or self.closed[receptacle]:
             return NOTHING_HAPPENS
         inside = self.contents[receptacle]
@@ -179,13 +147,13 @@ class Game:
         self.parted.add((item, receptacle))
         self.held = item
         self.places[item] = tuple([place for place in self.places_of(item) if place != self.location])
-        self._changed(IN | HELD | PLACE)
+        self.changed(IN | HELD | PLACE)
         return f"You pick up the {name} from the {source}."
 
     def _put(self, rest: str) -> str:
         world = self.world
         name, _, target = rest.partition(world.wording.into)
-        item, receptacle = world.object_numbers.get(name, -1), self._here(target)
+        item, receptacle = world.object_numbers.get(name, -1), self.here(target)
         if item < 0 or item != self.held or receptacle < 0 or self.closed[receptacle]:
             return NOTHING_HAPPENS
         if not self.fits(item, receptacle):
@@ -194,20 +162,20 @@ class Game:
         self.parted.discard((item, receptacle))
         self.held = -1
         self.places[item] = tuple(sorted({*self.places_of(item), self.location}))
-        self._changed(IN | HELD | PLACE)
+        self.changed(IN | HELD | PLACE)
         return world.wording.put_feedback.format(name, target)
 
     def _use_appliance(self, verb: str, rest: str) -> str:
         allows, power, gained, lost = _APPLIANCE_USE[verb]
         world = self.world
         name, _, appliance = rest.partition(" with ")
-        item, receptacle = world.object_numbers.get(name, -1), self._here(appliance)
+        item, receptacle = world.object_numbers.get(name, -1), self.here(appliance)
         if item < 0 or item != self.held or receptacle < 0:
             return NOTHING_HAPPENS
         if not (world.uses[item] & allows and world.powers[receptacle] & power):
             return NOTHING_HAPPENS
         self.flags[item] = self.flags[item] & ~lost | gained
-        self._changed(FLAGS)
+        self.changed(FLAGS)
         return f"You {verb} the {name} using the {appliance}."
 
     def _slice(self, rest: str) -> str:
@@ -219,7 +187,7 @@ class Game:
         if not world.uses[item] & SLICEABLE or self.location not in self.places_of(item):
             return NOTHING_HAPPENS
         self.flags[item] |= SLICED
-        self._changed(FLAGS)
+        self.changed(FLAGS)
         return f"You sliced the {name} with the {knife_name}."
 
     def _use(self, rest: str) -> str:
@@ -228,19 +196,19 @@ class Game:
         if item < 0 or not world.uses[item] & TOGGLEABLE or not self.within(item, world.receptacles_at[self.location]):
             return NOTHING_HAPPENS
         self.flags[item] = (self.flags[item] ^ ON) | TOGGLED
-        self._changed(FLAGS)
+        self.changed(FLAGS)
         return f"You turn on the {rest}."
 
     def _examine(self, rest: str) -> str:
         world = self.world
-        receptacle = self._here(rest)
+        receptacle = self.here(rest)
         if receptacle >= 0:
-            self._note(world.receptacle_ids[receptacle])
-            return self._inside(receptacle)
+            self.note(world.receptacle_ids[receptacle])
+            return self.inside(receptacle)
         item = world.object_numbers.get(rest, -1)
         if item < 0 or item != self.held:
             return NOTHING_HAPPENS
-        self._note(world.object_ids[item])
+        self.note(world.object_ids[item])
         use = world.uses[item]
         if use & CONTAINER:
             inner = listing([world.object_names[other] for other in world.inner.get(item, ())])
@@ -248,50 +216,6 @@ class Game:
         return describe_object(
             rest, self.flags[item], toggleable=bool(use & TOGGLEABLE), sliceable=bool(use & SLICEABLE)
         )
-
-    # Small questions about the state, asked by the actions, the goal's test and the list of commands.
-
-    def _here(self, name: str) -> int:
-        """The number of the receptacle of that name if the agent stands before it, else -1."""
-        number = self.world.receptacle_numbers.get(name, -1)
-        return number if number >= 0 and self.world.receptacle_locations[number] == self.location else -1
-
-    def _inside(self, receptacle: int) -> str:
-        world, name = self.world, self.world.receptacle_names[receptacle]
-        if self.closed[receptacle]:
-            return f"The {name} is closed."
-        things = listing([world.object_names[item] for item in self.contents[receptacle]])
-        if world.powers[receptacle] & OPENABLE:
-            return f"The {name} is open. In it, you see {things}."
-        return f"On the {name}, you see {things}."
-
-    def _changed(self, parts: int) -> None:
-        goal = self.world.goal
-        if goal.reads & parts:
-            self.won = goal.test(self)
-
-    def _note(self, thing: str) -> None:
-        if self.world.goal.reads & CHECKED:
-            self.checked.add(thing)
-            self.won = self.world.goal.test(self)
-
-    def fits(self, item: int, receptacle: int) -> bool:
-        """Objects of this type belong in receptacles of that type."""
-        return not self.world.accepts[receptacle].isdisjoint(self.world.object_types[item])
-
-    def within(self, item: int, receptacles: tuple[int, ...]) -> bool:
-        """The object is in one of these, open or closed."""
-        return any(item in self.contents[receptacle] for receptacle in receptacles)
-
-    def places_of(self, item: int) -> tuple[int, ...]:
-        """Numbers of the locations at which the object counts as lying."""
-        return self.places.get(item, self.world.start_places[item])
-
-    def is_opened(self, receptacle: int) -> bool:
-        """The domain's `opened`, which also a receptacle without a door may have been given by its file."""
-        if self.world.powers[receptacle] & OPENABLE:
-            return not self.closed[receptacle]
-        return receptacle in self.world.always_opened
 
     # For experts, environments and snapshots. Nothing here may reach an agent's prompt except the anchor's equality.
 

@@ -1,6 +1,6 @@
 """Goals: any ADL formula over the ALFRED predicates, grounded once per game into a quick test of the state.
 
-Quantifiers are expanded over the objects of the game. Atoms that no action changes are decided at once, and a
+Quantifiers are expanded over the objects of the state. Atoms that no action changes are decided at once, and a
 conjunction's unchanging atoms choose the candidates (a join, not a full product), so that what remains is a small tree
 of closures over the changing state.
 """
@@ -14,9 +14,9 @@ from envs_data.alfworld.problem import SIGNATURES, Formula
 from envs_data.errors import GameFileError
 
 if TYPE_CHECKING:
-    from aem_envs.alfworld.engine import Game
+    from aem_envs.alfworld.state import State
 
-Test = Callable[["Game"], bool]
+Test = Callable[["State"], bool]
 MAX_NODES = 100_000
 """Ground atoms a goal may need before the game is refused (official goals need fewer than a thousand)."""
 
@@ -33,6 +33,7 @@ READS = {
     "holdsany": HELD,
     "checked": CHECKED,
 } | dict.fromkeys(FLAG_OF, FLAGS)
+_Guides = tuple[tuple[str, tuple[str, ...]], ...]
 _OPERATORS = frozenset(("and", "or", "not", "imply", "exists", "forall"))
 
 
@@ -63,10 +64,21 @@ class Facts:
 def compile_goal(goal: Formula, facts: Facts, name: str) -> Goal:
     """Ground `goal`. Raises GameFileError for unknown predicates, names and types, free variables, huge expansions."""
     grounder = _Grounder(facts, name)
-    result = grounder.ground(goal, {})
+    result = grounder.ground(_lowered(goal), {})
     if isinstance(result, bool):
-        return Goal((lambda game: True) if result else (lambda game: False), 0)
+        return Goal((lambda state: True) if result else (lambda state: False), 0)
     return Goal(result, grounder.reads)
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """A quantifier's body, sorted into what chooses candidates and what is left to test."""
+
+    variables: dict[str, str]
+    """Variable → type."""
+    guides: _Guides
+    """Unchanging positive atoms that must hold: (predicate, arguments)."""
+    rest: tuple[Formula, ...]
 
 
 class _Grounder:
@@ -74,30 +86,33 @@ class _Grounder:
         self.facts, self.name = facts, name
         self.reads = 0
         self.nodes = 0
-        self.domains: dict[str, list[str]] = {"object": list(facts.kinds)}  # PDDL's `object` is everybody's supertype
+        self.domains: dict[str, list[str]] = {
+            kind: [] for kind in ("agent", "location", "receptacle", "otype", "rtype")
+        }
+        self.domains["object"] = list(facts.kinds)  # PDDL's `object` is everybody's supertype
         for thing, kind in facts.kinds.items():
             if kind != "object":
-                self.domains.setdefault(kind, []).append(thing)
-        self.partners: dict[tuple[str, int], dict[str, list[str]]] = {}
+                self.domains[kind].append(thing)
+        self.partners: dict[tuple[str, int], dict[str, set[str]]] = {}
+        self.scopes: dict[int, _Scope] = {}
 
     def error(self, what: str) -> GameFileError:
         return GameFileError(f"{self.name}: the goal {what}")
 
     def ground(self, formula: Formula, env: Mapping[str, str]) -> bool | Test:
-        """A truth value where the state cannot change it, else a test."""
-        operator = formula[0].lower()
-        if operator == "and":
-            return self.junction([self.ground(part, env) for part in _atoms_first(formula[1:])], every=True)
-        if operator == "or":
-            return self.junction([self.ground(part, env) for part in _atoms_first(formula[1:])], every=False)
+        """A truth value where the state cannot change it, else a test. Atoms are tested before larger parts."""
+        operator = formula[0]
+        if operator in ("and", "or"):
+            parts = sorted(formula[1:], key=lambda part: part[0] in _OPERATORS)
+            return self.junction([self.ground(part, env) for part in parts], every=operator == "and")
         if operator == "not":
             return _negated(self.ground(formula[1], env))
         if operator == "imply":
             return self.junction([_negated(self.ground(formula[1], env)), self.ground(formula[2], env)], every=False)
         if operator == "exists":
-            return self.exists(formula[1], formula[2], env)
+            return self.exists(formula, env)
         if operator == "forall":
-            return _negated(self.exists(formula[1], ("not", formula[2]), env))
+            return _negated(self.exists(formula, env))
         return self.atom(operator, [self.resolve(argument, env) for argument in formula[1:]])
 
     def junction(self, parts: Sequence[bool | Test], *, every: bool) -> bool | Test:
@@ -109,33 +124,51 @@ class _Grounder:
         if every:
             if len(tests) == 2:
                 first, second = tests
-                return lambda game: first(game) and second(game)
-            return lambda game: all(test(game) for test in tests)
+                return lambda state: first(state) and second(state)
+            return lambda state: all(test(state) for test in tests)
 
-        return lambda game: any(test(game) for test in tests)
+        return lambda state: any(test(state) for test in tests)
 
-    def exists(self, variables: Sequence[tuple[str, str]], body: Formula, env: Mapping[str, str]) -> bool | Test:
-        parts: list[Formula] = list(body[1:]) if body[0].lower() == "and" else [body]
-        own = {variable.lower(): kind.lower() for variable, kind in variables}
-        known = {key: value for key, value in env.items() if key not in own}
-        guides = [tuple(map(str.lower, part)) for part in parts if self.guides(part)]
-        rest: Formula = ("and", *(part for part in parts if not self.guides(part)))
-        return self.junction([self.ground(rest, bound) for bound in self.bindings(own, guides, known)], every=False)
+    def exists(self, quantified: Formula, env: Mapping[str, str]) -> bool | Test:
+        """Some values of the variables satisfy the body; for `forall`, some violate it."""
+        scope = self.scopes.get(id(quantified))
+        if scope is None:
+            scope = self.scopes[id(quantified)] = self.scope(quantified, env)
+        known = {variable: value for variable, value in env.items() if variable not in scope.variables}
+        cases = self.bindings(scope.variables, scope.guides, known)
+        return self.junction(
+            [self.junction([self.ground(part, case) for part in scope.rest], every=True) for case in cases], every=False
+        )
 
-    def guides(self, part: Formula) -> bool:
-        """A positive, unchanging atom whose arguments differ can choose candidates."""
-        predicate = part[0].lower()
-        arity = len(SIGNATURES.get(predicate, ()))
-        return predicate in SIGNATURES and predicate not in READS and len(set(part[1:])) == arity == len(part) - 1
+    def scope(self, quantified: Formula, env: Mapping[str, str]) -> _Scope:
+        operator, variables, body = quantified
+        if operator == "forall":
+            body = ("not", body)
+        own = dict(variables)
+        for kind in own.values():
+            if kind not in self.domains:
+                raise self.error(f"quantifies over the unknown type {kind[:60]!r}")
+        guides, rest = [], []
+        for part in body[1:] if body[0] == "and" else (body,):
+            arity = len(SIGNATURES.get(part[0], ()))
+            strangers = [argument for argument in part[1:] if argument not in own] if arity else []
+            unchanging = arity and part[0] not in READS
+            if unchanging and len(strangers) < arity and len(set(part[1:])) == arity == len(part) - 1:
+                for argument in strangers:
+                    self.resolve(argument, env)
+                guides.append((part[0], part[1:]))
+            else:
+                rest.append(part)
+        rest.sort(key=lambda part: part[0] in _OPERATORS)
+        return _Scope(own, tuple(guides), tuple(rest))
 
     def bindings(
-        self, variables: Mapping[str, str], guides: Sequence[tuple[str, ...]], env: Mapping[str, str]
+        self, variables: Mapping[str, str], guides: _Guides, env: Mapping[str, str]
     ) -> Iterator[Mapping[str, str]]:
         """All values of `variables` that satisfy every guide, most constrained variable first."""
         self.count()
         if not variables:
-            if all(self.holds(guide, env) for guide in guides):
-                yield env
+            yield env
             return
         choices = {variable: self.candidates(variable, kind, guides, env) for variable, kind in variables.items()}
         chosen = min(choices, key=lambda variable: len(choices[variable]))
@@ -143,43 +176,35 @@ class _Grounder:
         for value in choices[chosen]:
             yield from self.bindings(others, guides, {**env, chosen: value})
 
-    def candidates(
-        self, variable: str, kind: str, guides: Sequence[tuple[str, ...]], env: Mapping[str, str]
-    ) -> Sequence[str]:
-        best: Sequence[str] | None = None
-        for predicate, *arguments in guides:
+    def candidates(self, variable: str, kind: str, guides: _Guides, env: Mapping[str, str]) -> Sequence[str]:
+        """Values that satisfy all guides whose other argument is known. (Each guide is known once its last variable is
+        chosen, so none is forgotten.)"""
+        found: Set[str] | None = None
+        for predicate, arguments in guides:
             if variable not in arguments:
                 continue
             if len(arguments) == 1:
-                found: Sequence[str] = list(self.facts.unary.get(predicate, ()))
+                fitting: Set[str] = self.facts.unary.get(predicate, frozenset())
             else:
                 position = arguments.index(variable)
                 other = arguments[1 - position]
                 if other.startswith("?") and other not in env:
                     continue
-                found = self.partners_of(predicate, position).get(env.get(other, other), [])
-            if best is None or len(found) < len(best):
-                best = found
-        domain = self.domains.get(kind)
-        if domain is None:
-            if kind not in ("agent", "location", "receptacle", "otype", "rtype"):
-                raise self.error(f"quantifies over the unknown type {kind[:60]!r}")
-            return ()
-        return domain if best is None else [thing for thing in best if kind in ("object", self.facts.kinds[thing])]
+                fitting = self.partners_of(predicate, position).get(env.get(other, other), frozenset())
+            found = fitting if found is None else found & fitting
+        if found is None:
+            return self.domains[kind]
+        return [thing for thing in found if kind in ("object", self.facts.kinds[thing])]
 
-    def partners_of(self, predicate: str, position: int) -> dict[str, list[str]]:
+    def partners_of(self, predicate: str, position: int) -> dict[str, set[str]]:
         table = self.partners.get((predicate, position))
         if table is None:
             table = self.partners[predicate, position] = {}
             for pair in self.facts.binary.get(predicate, ()):
-                table.setdefault(pair[1 - position], []).append(pair[position])
+                table.setdefault(pair[1 - position], set()).add(pair[position])
         return table
 
-    def holds(self, guide: tuple[str, ...], env: Mapping[str, str]) -> bool:
-        return self.atom(guide[0], [self.resolve(argument, env) for argument in guide[1:]]) is True
-
     def resolve(self, argument: str, env: Mapping[str, str]) -> str:
-        argument = argument.lower()
         if argument.startswith("?"):
             if argument not in env:
                 raise self.error(f"has the free variable {argument[:60]!r}")
@@ -217,32 +242,39 @@ class _Grounder:
     def fluent(self, predicate: str, arguments: list[str]) -> Test:
         if predicate == "checked":
             thing = arguments[0]
-            return lambda game: thing in game.checked
+            return lambda state: thing in state.checked
         if predicate == "holdsany":
-            return lambda game: game.held >= 0
+            return lambda state: state.held >= 0
         numbers = [self.facts.index.get(argument, -1) for argument in arguments]
         last = numbers[-1]
         if predicate == "inreceptacle":
             item = numbers[0]
-            return lambda game: item in game.contents[last]
+            return lambda state: item in state.contents[last]
         if predicate == "atlocation":
-            return lambda game: game.location == last
+            return lambda state: state.location == last
         if predicate == "objectatlocation":
             item = numbers[0]
-            return lambda game: last in game.places_of(item)
+            return lambda state: last in state.places_of(item)
         if predicate == "opened":
-            return lambda game: game.is_opened(last)
+            return lambda state: state.is_opened(last)
         if predicate == "holds":
-            return lambda game: game.held == last
+            return lambda state: state.held == last
         flag = FLAG_OF[predicate]
-        return lambda game: bool(game.flags[last] & flag)
+        return lambda state: bool(state.flags[last] & flag)
 
 
-def _atoms_first(parts: Sequence[Formula]) -> list[Formula]:
-    return sorted(parts, key=lambda part: part[0].lower() in _OPERATORS)
+def _lowered(formula: Formula) -> Formula:
+    """PDDL is case-blind."""
+    operator = formula[0].lower()
+    if operator in ("exists", "forall"):
+        variables = tuple((variable.lower(), kind.lower()) for variable, kind in formula[1])
+        return (operator, variables, _lowered(formula[2]))
+    if operator in _OPERATORS:
+        return (operator, *map(_lowered, formula[1:]))
+    return tuple(map(str.lower, formula))
 
 
 def _negated(result: bool | Test) -> bool | Test:
     if isinstance(result, bool):
         return not result
-    return lambda game: not result(game)
+    return lambda state: not result(state)

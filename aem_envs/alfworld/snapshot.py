@@ -9,21 +9,21 @@ from aem_envs.alfworld.world import OPENABLE
 from aem_envs.core import BadStateError
 
 if TYPE_CHECKING:
-    from aem_envs.alfworld.engine import Game
+    from aem_envs.alfworld.state import State
 
 VERSION = 1
 _KEYS = frozenset(("version", "game", "location", "held", "contents", "doors", "flags", "places", "parted", "checked"))
 
 
-def anchor(game: "Game") -> str:
-    """See `Game.anchor`."""
+def anchor(game: "State") -> str:
+    """See `engine.Game.anchor`."""
     closed, contents, held = game.closed, game.contents, game.held
     seen = [None if closed[r] else contents[r] for r in game.world.receptacles_at[game.location]]
     known = (game.location, held, game.flags[held] if held >= 0 else 0, seen)
     return blake2b(repr(known).encode(), digest_size=8).hexdigest()
 
 
-def snapshot(game: "Game") -> dict[str, Any]:
+def snapshot(game: "State") -> dict[str, Any]:
     """Lists, ints and strings only; lists of pairs name what differs from the start, in ascending order."""
     world = game.world
     return {
@@ -40,7 +40,7 @@ def snapshot(game: "Game") -> dict[str, Any]:
     }
 
 
-def restore(game: "Game", plain: object) -> None:
+def restore(game: "State", plain: object) -> None:
     """Check everything, then change the episode. Raises BadStateError."""
     world = game.world
     if not isinstance(plain, dict) or plain.keys() != _KEYS or plain["version"] != VERSION:

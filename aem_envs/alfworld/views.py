@@ -7,7 +7,7 @@ from aem_envs.alfworld.text import CLEAN, COOL, HOT, SLICED, TOGGLED
 from aem_envs.alfworld.world import CLEANABLE, COOLABLE, HEATABLE, PICKUPABLE, SLICEABLE, TOGGLEABLE
 
 if TYPE_CHECKING:
-    from aem_envs.alfworld.engine import Game
+    from aem_envs.alfworld.state import State
 
 
 class ReceptacleState(NamedTuple):
@@ -49,7 +49,7 @@ class ObjectState(NamedTuple):
     toggled: bool
 
 
-def receptacle_states(game: "Game") -> list[ReceptacleState]:
+def receptacle_states(game: "State") -> list[ReceptacleState]:
     """All receptacles, in the engine's order."""
     names = game.world.object_names
     return [
@@ -58,7 +58,7 @@ def receptacle_states(game: "Game") -> list[ReceptacleState]:
     ]
 
 
-def object_states(game: "Game") -> list[ObjectState]:
+def object_states(game: "State") -> list[ObjectState]:
     """All objects, in the engine's order."""
     world = game.world
     where: dict[int, list[str]] = {}

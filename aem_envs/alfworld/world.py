@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aem_envs.alfworld.goal import FLAG_OF, Facts, Goal, compile_goal
 from aem_envs.alfworld.task import Task, plain_type, read_task
 from aem_envs.alfworld.text import BANNER, WORDINGS, display_names, listing
-from envs_data.alfworld.problem import SIGNATURES, Problem
+from envs_data.alfworld.problem import SIGNATURES, Fact, Problem
 from envs_data.errors import GameFileError
 
 PICKUPABLE, CLEANABLE, HEATABLE, COOLABLE, TOGGLEABLE, SLICEABLE, CONTAINER, KNIFE = (1 << bit for bit in range(8))
@@ -206,22 +206,35 @@ class World:
 
 def _group(problem: Problem) -> Facts:
     """Facts by predicate, lower case, with their arguments' types checked."""
+    name = problem.name
     kinds = {identifier.lower(): kind for identifier, kind in problem.objects}
+    members: dict[str, set[str]] = {}
+    for thing, kind in kinds.items():
+        members.setdefault(kind, set()).add(thing)
+    if len(members.get("agent", ())) != 1 or len(kinds) != len(problem.objects):
+        raise GameFileError(f"{name}: things declared twice, or not exactly one agent")
+    rows: dict[str, list[Fact]] = {}
+    for fact in problem.facts:
+        rows.setdefault(fact[0], []).append(fact)
     unary: dict[str, set[str]] = {}
     binary: dict[str, set[tuple[str, str]]] = {}
     seen: set[str] = set()
-    for predicate, *arguments in problem.facts:
-        predicate = predicate.lower()
-        things = tuple(map(str.lower, arguments))
-        if tuple(map(kinds.get, things)) != SIGNATURES.get(predicate):
-            raise GameFileError(f"{problem.name}: malformed fact {(predicate, *things)!r}"[:300])
-        seen.update(things)
-        if len(things) == 1:
-            unary.setdefault(predicate, set()).add(things[0])
+    for predicate, facts in rows.items():
+        key = predicate.lower()
+        signature = SIGNATURES.get(key, ())
+        if set(map(len, facts)) != {len(signature) + 1}:
+            raise GameFileError(
+                f"{name}: unknown predicate {predicate[:60]!r}, or one with a wrong number of arguments"
+            )
+        columns = [list(map(str.lower, column)) for column in list(zip(*facts))[1:]]
+        for kind, column in zip(signature, columns):
+            if not members.get(kind, set()).issuperset(column):
+                raise GameFileError(f"{name}: a fact of {predicate!r} has an argument that is not a declared {kind}")
+            seen.update(column)
+        if len(columns) == 1:
+            unary.setdefault(key, set()).update(columns[0])
         else:
-            binary.setdefault(predicate, set()).add((things[0], things[1]))
-    if list(kinds.values()).count("agent") != 1 or len(kinds) != len(problem.objects):
-        raise GameFileError(f"{problem.name}: things declared twice, or not exactly one agent")
+            binary.setdefault(key, set()).update(zip(*columns))
     return Facts(kinds, unary, binary, dict.fromkeys(seen, -1))
 
 
