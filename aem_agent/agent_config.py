@@ -1,4 +1,6 @@
-"""`aem.json` of a model folder: the prompts, parser and sampling a model was trained with, so that evaluation repeats them."""
+"""`aem.json` of a model folder: the prompts, parser and sampling a model was trained with, so that evaluation
+repeats them.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -30,7 +32,7 @@ class AgentConfig:
     parser: str | None = None
     """Name of the parser; None: the one that fits the spec."""
     parser_options: dict[str, Any] = field(default_factory=dict)
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     context_limit: int | None = None
     """Tokens of prompt and response together; None: what the model takes."""
 

@@ -78,6 +78,8 @@ def chat_frame(folder: Path) -> tuple[str, str] | None:
 
     mark = "\ue000message\ue000"
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    text = tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+    )
     before, found, after = str(text).partition(mark)
     return (before, after) if found else None

@@ -46,7 +46,7 @@ class ModelPolicy:
     ) -> None:
         if context_limit <= sampling.max_new_tokens:
             raise AgentError(
-                f"a context of {context_limit} tokens has no room for a prompt before {sampling.max_new_tokens} new ones; "
+                f"a context of {context_limit} tokens cannot hold a prompt and {sampling.max_new_tokens} new ones: "
                 "lower max_new_tokens"
             )
         self.spec = spec

@@ -1,7 +1,8 @@
 """Parsers: from a response's text to an action, or a typed reason why there is none.
 
-A response without an action is recorded as such (`Turn.format_valid`, `Turn.format_error`), and what was said is sent to the
-environment trimmed, which will answer that it is not valid: a badly formed response costs a step and never ends an episode.
+A response without an action is recorded as such (`Turn.format_valid`, `Turn.format_error`), and what was said is sent
+to the environment trimmed, which will answer that it is not valid: a badly formed response costs a step and never
+ends an episode.
 """
 
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
 def _bounded(action: str, length: int) -> Parsed:
-    return Parsed(action) if len(action) <= length else Parsed(action[:length], "too_long")
+    return Parsed(action) if len(action) <= length else Parsed(action[:length].rstrip(), "too_long")
 
 
 def _check_length(length: int) -> None:

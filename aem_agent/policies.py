@@ -75,7 +75,8 @@ class RandomPolicy(_Modelless):
 
 
 class ScriptedPolicy(_Modelless):
-    """Says what it is told: one list of actions for every task, a list per task id, or a function of (observation, info).
+    """Says what it is told: one list of actions for every task, a list per task id, or a function of (observation,
+    info).
 
     After the end of a list it says nothing (""), until the environment ends the episode.
     """
@@ -113,8 +114,8 @@ class ScriptedPolicy(_Modelless):
 class ExpertPolicy(_Modelless):
     """An environment's expert, by name: `expert` may read the engine's state, `expert-search` reads texts only.
 
-    Options go to the expert's factory: `noise` is the chance per turn of a random admissible action, for demonstrations that
-    show mistakes and recovery.
+    Options go to the expert's factory: `noise` is the chance per turn of a random admissible action, for
+    demonstrations that show mistakes and recovery.
     """
 
     def __init__(self, name: str = "expert", **options: Any) -> None:
@@ -151,9 +152,10 @@ def make_policy(
     """The policy that a command line's `-m` names.
 
     Args:
-        model: `random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or a registered policy.
-        env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
-        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `plain` for folders
+        model: `random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or a registered
+        policy. env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
+        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `plain` for
+        folders
             and `think-action` for endpoints.
         temperature, top_p: None: as in `aem.json`.
         max_new_tokens: at most so many; a model trained with fewer keeps to them.
@@ -187,7 +189,7 @@ def make_policy(
         made: Policy = policies.get(model)(**options)
     except UnknownPluginError as error:
         raise UnknownPolicyError(
-            f"unknown policy {model!r}; give random, expert, expert-search, scripted:FILE, openai:NAME or a model folder"
+            f"unknown policy {model!r}; give random, expert, expert-search, scripted:FILE, openai:NAME, or a folder"
         ) from error
     except TypeError as error:
         raise UnknownPolicyError(f"policy {model!r} does not take {options}: {error}") from error

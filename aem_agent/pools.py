@@ -47,7 +47,9 @@ class EnvPool(Protocol):
 
 
 class InProcessPool:
-    """Environments of this process, made on demand and reused: as many as ever were lent at once. Steps never suspend."""
+    """Environments of this process, made on demand and reused: as many as ever were lent at once. Steps never
+    suspend.
+    """
 
     def __init__(self, make_env: Callable[[], gym.Env[str, str]]) -> None:
         self._make_env = make_env

@@ -14,8 +14,8 @@ CUT = " [...] "
 """Stands in a text for the middle that did not fit."""
 SHORTEST = 16
 """Characters below which a text is not cut any further."""
-HEAD_SHARE = 0.75
-"""The head may fill this share of a prompt: the rest is for the newest observation."""
+RESERVE = 0.2
+"""Share of a prompt that the head has to leave free for the newest observation."""
 
 
 def cached_encoder(tokenizer: TokenizerLike, size: int = 65536) -> Encode:
@@ -85,8 +85,8 @@ class TextPrompter(_Transcript):
 class TokenPrompter(_Transcript):
     """Prompts as token ids, at most `limit` of them.
 
-    Overflow rule: the oldest turns are dropped and counted; if the newest observation alone does not fit, or the first one
-    leaves it no room, the middle of that text is cut out and marked.
+    Overflow rule: the oldest turns are dropped and counted; if the newest observation alone does not fit, or the
+    first one leaves it no room, the middle of that text is cut out and marked.
 
     Args:
         encode: text to ids, from `cached_encoder`.
@@ -115,7 +115,7 @@ class TokenPrompter(_Transcript):
         turn = self._observe(observation)
         if turn is None:
             tail = self._ids((*self._spec.tail(self._texts, 1, observation, info), self._frame[1]))
-            room = min(int(self._limit * HEAD_SHARE), self._limit - len(tail))
+            room = self._limit - len(tail) - int(self._limit * RESERVE)
             self._head_ids = self._fitted(self._render_head, observation, room)
         else:
             self._turn_ids.append(self._ids(self._spec.block(self._texts, turn)))

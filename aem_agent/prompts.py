@@ -1,7 +1,7 @@
 """Prompt specs: what a language model is shown of an episode.
 
-A prompt is a sequence of parts. A part is text, to be encoded, or the token ids of an earlier response, spliced in as they
-were sampled: text that the engine sampled is never encoded again.
+A prompt is a sequence of parts. A part is text, to be encoded, or the token ids of an earlier response, spliced in as
+they were sampled: text that the engine sampled is never encoded again.
 
     head      what stays: the task, the first observation
     blocks    one per turn played, oldest first; the overflow rule drops them from the front
@@ -90,11 +90,11 @@ class PromptSpec(Protocol):
 class PlainSpec:
     """Compact lines for small models: the task, the room, then actions and what they brought.
 
-        task : put a clean mug in shelf
-        room : cabinet 1 sinkbasin 1 shelf 1
-        > go to sinkbasin 1
-        On sinkbasin 1 see mug 2.
-        >
+    task : put a clean mug in shelf
+    room : cabinet 1 sinkbasin 1 shelf 1
+    > go to sinkbasin 1
+    On sinkbasin 1 see mug 2.
+    >
     """
 
     window: int | None = 3
@@ -170,8 +170,8 @@ class ThinkActionSpec:
     """One message for instruct models: task, latest turns, what is seen now, and a request for
     `<think>…</think><action>…</action>` (the shape known from verl-agent).
 
-    Earlier turns are shown by the action that was understood, not by the whole response: nothing that was sampled as part of
-    a response is continued, each turn is a conversation of its own.
+    Earlier turns are shown by the action that was understood, not by the whole response: nothing that was sampled as
+    part of a response is continued, each turn is a conversation of its own.
     """
 
     window: int | None = 2

@@ -41,7 +41,7 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
         response["finish_reason"] = said.finish_reason
     if said.policy_versions != _FIRST_VERSION:
         response["policy_versions"] = said.policy_versions
-    data = {"observation": turn.observation, "response": response, "action": turn.action}
+    data: dict[str, Any] = {"observation": turn.observation, "response": response, "action": turn.action}
     if turn.prompt_token_ids:
         data["prompt_token_ids"] = turn.prompt_token_ids
     if not turn.format_valid:

@@ -1,7 +1,8 @@
 """Episode records: one JSON line per episode, written as it ends, read back equal; and the folder of a run around them.
 
 Lines are ASCII: every character of a text that is not, lone surrogates included, is written as `\\uXXXX`, so that any
-policy's output can be recorded and read again. (Two surrogates that form a pair are read as the one character they spell.)
+policy's output can be recorded and read again. (Two surrogates that form a pair are read as the one character they
+spell.)
 """
 
 import json

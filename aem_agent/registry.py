@@ -1,4 +1,5 @@
-"""Registries of the agent room. A name, or `module:attribute` of the user's own code, gives a factory `(**options) -> object`.
+"""Registries of the agent room. A name, or `module:attribute` of the user's own code, gives a factory `(**options) ->
+object`.
 
 Entries are strings, so that importing this module imports none of what it names.
 """

@@ -1,7 +1,7 @@
 """The rollout manager: plays episodes concurrently, each at its own pace, and returns them in a fixed order.
 
-One coroutine per slot plays episode after episode. It suspends only where a policy waits for its engine or a pool for an
-environment, so requests of all active episodes reach the engine together and a slow one delays no other.
+One coroutine per slot plays episode after episode. It suspends only where a policy waits for its engine or a pool for
+an environment, so requests of all active episodes reach the engine together and a slow one delays no other.
 """
 
 import asyncio
@@ -93,8 +93,8 @@ class RolloutManager:
     ) -> list[RolloutGroup]:
         """Play every task `repeats` times; one group per entry of `tasks`, in their order.
 
-        A task listed twice gets further repeats, never the same episode twice. `skip` holds (task id, repeat) pairs that
-        exist already. With `handle_signals`, Ctrl-C finishes the episodes in flight, a second one drops them.
+        A task listed twice gets further repeats, never the same episode twice. `skip` holds (task id, repeat) pairs
+        that exist already. With `handle_signals`, Ctrl-C finishes the episodes in flight, a second one drops them.
 
         Raises:
             RolloutInterruptedError: after `stop()` or Ctrl-C; holds the completed groups.
@@ -199,7 +199,9 @@ class RolloutManager:
 
     @contextmanager
     def _signals(self, workers: "Sequence[asyncio.Future[None]]") -> Iterator[None]:
-        """First SIGINT drains, second cancels. Only the main thread can receive signals; elsewhere this does nothing."""
+        """First SIGINT drains, second cancels. Only the main thread can receive signals; elsewhere this does
+        nothing.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -67,7 +67,8 @@ class RunFolder:
         found = data.get("schema_version") if isinstance(data, dict) else None
         if found != SCHEMA_VERSION:
             raise RunFolderError(
-                f"{path} has schema version {str(found)[:20]}, this software reads {SCHEMA_VERSION}; use the release that wrote it"
+                f"{path} has schema version {str(found)[:20]}, this software reads {SCHEMA_VERSION}; "
+                "use the release that wrote it"
             )
         if not isinstance(data.get("config"), dict) or data.get("config_hash") != config_hash(data["config"]):
             raise RunFolderError(f"{file} was changed or damaged: its configuration does not match its hash")
@@ -139,7 +140,9 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: readers, and a power cut, see the old content or the new; raises `RecordWriteError`."""
+    """Replace a file as a whole: readers, and a power cut, see the old content or the new; raises
+    `RecordWriteError`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -1,4 +1,6 @@
-"""Seeds: one stream per (run seed, task, repeat) and, for sampling, per turn. Stable over processes, platforms and versions."""
+"""Seeds: one stream per (run seed, task, repeat) and, for sampling, per turn. Stable over processes, platforms and
+versions.
+"""
 
 from hashlib import blake2b
 

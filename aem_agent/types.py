@@ -1,4 +1,5 @@
-"""Core types of the agent room: what a response, a turn, an episode and a group are, and what engines and policies must do.
+"""Core types of the agent room: what a response, a turn, an episode and a group are, and what engines and policies
+must do.
 
 No torch here. Everything is plain data, so that a record can be written as one JSON line and read back equal.
 """
@@ -73,7 +74,9 @@ class Response:
     logprobs: tuple[float, ...] | None = None
     """log π of each sampled token at the sampling temperature, nats."""
     entropies: tuple[float, ...] | None = None
-    """Full-vocabulary entropy of each token's distribution at the sampling temperature, nats; None where the engine cannot say."""
+    """Full-vocabulary entropy of each token's distribution at the sampling temperature, nats; None where the engine
+    cannot say.
+    """
     finish_reason: FinishReason = "stop"
     policy_versions: tuple[tuple[int, int], ...] = ((0, 0),)
     """(first token, weights version) ranges, in order: more than one when weights changed during the response."""
@@ -124,7 +127,9 @@ class Episode:
     truncated: bool = False
     truncation_reason: TruncationReason | None = None
     error: str | None = None
-    """"ErrorType: message" of an infrastructure failure that outlived its retries; such an episode is neither success nor failure."""
+    """"ErrorType: message" of an infrastructure failure that outlived its retries; such an episode is neither
+    success nor failure.
+    """
     return_: float = 0.0
     """Sum of native rewards, unshaped."""
     won: bool = False

@@ -73,7 +73,9 @@ def gym_sync(envs: list[Trivial], steps: int) -> Callable[[], None]:
 
 
 def managed(envs: list[Trivial], steps: int, path: Path, yielding: bool) -> Callable[[], None]:
-    """The manager over the same environments; `yielding`: every turn gives way to all other episodes, as an engine does."""
+    """The manager over the same environments; `yielding`: every turn gives way to all other episodes, as an engine
+    does.
+    """
     policy = ScriptedPolicy(lambda observation, info: "look")
     tasks = [TaskRef("bench/Trivial-v0", str(n), "test") for n in range(len(envs))]
 

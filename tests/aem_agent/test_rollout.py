@@ -1,4 +1,6 @@
-"""The rollout manager: same episodes at any concurrency, nobody waits for a neighbour, failures are typed and kept apart."""
+"""The rollout manager: same episodes at any concurrency, nobody waits for a neighbour, failures are typed and kept
+apart.
+"""
 
 import asyncio
 import os
@@ -38,7 +40,9 @@ def toy_tasks(n: int) -> list[TaskRef]:
 
 
 class Chain(TextEnv):
-    """Ends after as many steps as the task id says; `faults` are raised, or returned, at the steps they name, once each."""
+    """Ends after as many steps as the task id says; `faults` are raised, or returned, at the steps they name, once
+    each.
+    """
 
     made = 0
 
