@@ -107,9 +107,9 @@ def _segments(
     """Which segment of its scope each response lies in [n], and how many there are."""
     if scope == "batch":
         return torch.zeros_like(response_group), 1
-    if scope == "trajectory" and trajectory is None:
+    segment = response_group if scope == "group" else trajectory
+    if segment is None:
         raise ValueError("scope='trajectory' needs trajectory=, the episode of each response")
-    segment = trajectory if scope == "trajectory" and trajectory is not None else response_group
     return segment, max(1, count_segments(segment) if n_segments is None else n_segments)
 
 
