@@ -116,7 +116,7 @@ def check_problem(problem: Problem, *, name: str) -> None:
         if kind not in members:
             raise GameFileError(f"{name}: object {identifier[:60]!r} has the unknown type {kind[:60]!r}")
         members[kind].add(identifier.lower())
-    if sum(map(len, members.values())) != len(problem.objects):
+    if len({identifier.lower() for identifier, _ in problem.objects}) != len(problem.objects):
         raise GameFileError(f"{name}: an object is declared twice (PDDL names are case-blind)")
     if (n_agents := len(members["agent"])) != 1:
         raise GameFileError(f"{name}: {n_agents} agents are declared; exactly one is wanted")

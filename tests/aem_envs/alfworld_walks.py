@@ -68,6 +68,13 @@ class Walk:
             assert matches, f"{self.game.world.name}: nothing like {pattern!r} in {self.game.admissible()}"
             self.do(matches[0])
 
+    @property
+    def stuck(self) -> bool:
+        """The held object fits nowhere: some official games let one take what no receptacle accepts."""
+        game = self.game
+        places = [number for number, spot in enumerate(game.world.receptacle_locations) if spot >= 0]
+        return game.held >= 0 and not any(game.fits(game.held, number) for number in places)
+
     def win(self) -> bool:
         """Follow a plan for one of the six task types; True if the game is won at the end."""
         for command in guide(self.game):
