@@ -25,7 +25,7 @@ either layout, so both builders are one function.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -94,7 +94,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with all tensors on `device`."""
-        return replace(self, **{k: v.to(device) for k, v in self.__dict__.items() if k in _FIELDS and v is not None})
+        return Batch(**{f.name: None if (v := getattr(self, f.name)) is None else v.to(device) for f in fields(self)})
 
     @cached_property
     def _first_response(self) -> Tensor:
@@ -144,9 +144,6 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(int(lengths.sum()), device=starts.device) + offsets.repeat_interleave(lengths)
 
 
-_FIELDS = frozenset(Batch.__dataclass_fields__)
-
-
 class Part(NamedTuple):
     """A selection of sequences and where its rows lie in the batch it was cut from."""
 
@@ -175,8 +172,10 @@ class Outcomes:
     """bool [R]: no action could be parsed, or the environment refused it."""
     anchors: tuple[str, ...]
     """[R], hash of what the agent could know when it spoke (GiGPO); empty strings where the environment has none."""
-    final_prompts: tuple[tuple[int, ...], ...] = ()
-    """[E], the last prompt and response of each episode: where the value of a truncated one is read."""
+
+    def to(self, device: torch.device | str) -> "Outcomes":
+        """The same outcomes with all tensors on `device`."""
+        return replace(self, **{k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)})
 
 
 def build(
@@ -189,7 +188,7 @@ def build(
     Raises:
         BatchError: no completed episode, a response without token ids or an empty prompt.
     """
-    episodes = [(g, e) for g, group in enumerate(groups) for e in group.episodes if e.completed and e.turns]
+    episodes = [(g, e) for g, group in enumerate(groups) for e in completed(group)]
     if not episodes:
         raise BatchError("no episode was completed: all ended in infrastructure errors (see their `error`)")
     packer = Packer()
@@ -210,9 +209,13 @@ def build(
         rewards=torch.tensor(rewards, dtype=torch.float32),
         invalid=torch.tensor(invalid),
         anchors=tuple(anchors),
-        final_prompts=tuple(e.turns[-1].prompt_token_ids + e.turns[-1].response.token_ids for _, e in episodes),
     )
     return packer.batch(), outcomes
+
+
+def completed(group: RolloutGroup) -> list[Episode]:
+    """The episodes of a group that a batch is made of, in order."""
+    return [e for e in group.episodes if e.completed and e.turns]
 
 
 def _anchors(episode: Episode) -> list[str]:

@@ -70,7 +70,9 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         write_folder(target, write)
     except OSError as error:
         rest = f"the last good one, {kept}, is kept" if kept else "there is no earlier one"
-        raise CheckpointError(f"cannot write checkpoint {target}: {error}; {rest}; free space, then `aem-train resume`") from error
+        raise CheckpointError(
+            f"cannot write checkpoint {target}: {error}; {rest}; free space, then `aem-train resume`"
+        ) from error
     for old in _complete(root)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -109,16 +111,11 @@ def point(link: Path, target: Path) -> None:
     _flush(link.parent)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content atomically."""
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        _flush(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def remove_all_but(folder: Path, kept: Path) -> None:
+    """Remove the folders beside `kept`; what cannot be removed stays."""
+    for path in folder.iterdir():
+        if path != kept and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def latest_path(root: Path) -> Path | None:
@@ -154,7 +151,9 @@ def load(path: Path) -> Checkpoint:
         optimiser = torch.load(path / "optimiser.pt", weights_only=True, map_location="cpu")
         progress = Progress(int(state.pop("stage")), int(state.pop("step")))
     except Exception as error:  # a damaged file raises whatever its format's reader likes
-        raise CheckpointError(f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); remove it") from error
+        raise CheckpointError(
+            f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); remove it"
+        ) from error
     return Checkpoint(progress, model, optimiser, state)
 
 

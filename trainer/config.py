@@ -5,7 +5,7 @@ A recipe is a file with `recipe = TrainConfig(...)`; a new run is a new file, no
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from aem_envs.cli_common import CliError, Setting
 
@@ -21,7 +21,10 @@ class EnvConfig:
     id: str = "aem/ALFWorld-v0"
     """Gymnasium id, or `module:EnvId`."""
     kwargs: Mapping[str, Setting] = field(default_factory=dict)
-    """Arguments of the environment in training and evaluation, such as `source`, `rooms`, `max_steps`."""
+    """Arguments of the environment in training and evaluation, such as `source`, `size`, `max_steps`."""
+    variants: tuple[Mapping[str, Setting], ...] = ()
+    """Further arguments that take turns in training, such as two dialects: one of them per RL step, all in
+    demonstrations."""
     eval_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """Arguments that differ in evaluation; they go over `kwargs`."""
     train_split: str = "train"
@@ -44,8 +47,8 @@ class ModelConfig:
     """Prompt spec's name."""
     prompt_options: Mapping[str, Setting] = field(default_factory=dict)
     """Arguments of the prompt spec, such as `window`."""
-    parser: str = "line"
-    """Parser's name."""
+    parser: str | None = None
+    """Parser's name; None: the one the prompt spec asks for."""
     max_new_tokens: int = 12
     """Longest response, the end token included."""
 
@@ -58,6 +61,8 @@ class WarmstartConfig:
     """Optimiser steps on expert demonstrations."""
     expert: str = "expert-search"
     """Name of an expert of the environment."""
+    expert_options: Mapping[str, Setting] = field(default_factory=dict)
+    """Arguments of the expert, such as `order`."""
     data: str | None = None
     """`episodes.jsonl` or SFT export to clone instead of an expert."""
     games: int = 3000
@@ -65,15 +70,17 @@ class WarmstartConfig:
     noise: float = 0.12
     """Chance of a random action at each step of a demonstration; such a step is played but never a target."""
     explore_steps: int = 0
-    """Further steps on demonstrations with `explore_noise`, whose random actions are targets too: a weak, exploratory start."""
+    """Further steps on demonstrations whose random actions are targets too: a weak, exploratory start."""
     explore_noise: float = 0.3
     """Share of random actions in the exploratory stage."""
     explore_games: int = 800
     """Games of the exploratory stage."""
     max_steps: int = 40
     """Steps allowed to a demonstration; only winning ones are cloned."""
+    whole_episodes: bool = False
+    """Clone a whole episode as one sequence where prompts only grow (`plain-full`): much cheaper per target."""
     history_targets: bool = False
-    """Actions shown in the prompt's history are targets too."""
+    """Actions shown in a window of history are targets too, and only every (window + 1)-th turn makes a sequence."""
     tokens_per_step: int = 3600
     """Token budget of a minibatch; samples of like length go together."""
     lr: float = 4e-3
@@ -142,6 +149,8 @@ class AlgorithmConfig:
     """Discount per turn (PPO)."""
     gae_lambda: float = 0.95
     """λ of GAE (PPO)."""
+    gae_level: Literal["turn", "token"] = "turn"
+    """GAE over turns, or over response tokens (PPO)."""
     critic_lr: float = 1e-3
     """Learning rate of the critic: a small head on the policy's final hidden states, detached (PPO)."""
     value_clip: float = 0.5
@@ -149,7 +158,16 @@ class AlgorithmConfig:
     whiten: bool = True
     """Whiten GAE advantages over the batch (PPO); always before the penalty and AEM."""
     options: Mapping[str, Setting] = field(default_factory=dict)
-    """Keyword options of any other estimator of the registry."""
+    """Further keyword options of the estimator; all there are for one from outside."""
+
+    @property
+    def estimator_options(self) -> dict[str, Any]:
+        """Keyword arguments of the advantage estimator."""
+        known: dict[str, dict[str, Any]] = {
+            "grpo": {"normalise": self.normalise, "std_floor": self.std_floor},
+            "ppo": {"level": self.gae_level, "gamma": self.gamma, "lam": self.gae_lambda, "whitened": self.whiten},
+        }
+        return known.get(self.estimator, {}) | dict(self.options)
 
 
 @dataclass(frozen=True)
@@ -172,6 +190,18 @@ class AemConfig:
     """What stands for a response's uncertainty."""
     sign_mask: Literal["none", "fall", "rise"] = "none"
     """Keep only responses with A·(α−1) > 0 (`fall`) or < 0 (`rise`) (analysis)."""
+
+    @property
+    def modulate_options(self) -> dict[str, Any]:
+        """Keyword arguments of `trainer.aem.modulate`; off is λ = 0, which returns the advantages bit for bit."""
+        return {
+            "lam": self.lam if self.enabled else 0.0,
+            "scope": self.scope,
+            "direction": self.direction,
+            "shuffle": self.shuffle and self.enabled,
+            "range_guard": self.range_guard,
+            "sign_mask": None if self.sign_mask == "none" else self.sign_mask,
+        }
 
 
 @dataclass(frozen=True)

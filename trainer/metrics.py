@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 
 class MetricsLog:
-    """`metrics.jsonl`: append-only, flushed per line; `kind` is `warmstart`, `explore`, `rl` or `evaluation`."""
+    """`metrics.jsonl`: append-only, flushed per line; `kind` is `warmstart`, `explore`, `rl`, `evaluation` or `phase`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,9 +89,9 @@ class Clock:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
     def take(self) -> dict[str, float]:
-        """Seconds per phase since the last `take`."""
+        """Seconds per phase since the last `take`, as metrics `seconds_<phase>`."""
         seconds, self.seconds = self.seconds, {}
-        return seconds
+        return {f"seconds_{phase}": value for phase, value in seconds.items()}
 
 
 def require_finite(values: Mapping[str, Tensor | float], where: str) -> None:
@@ -136,5 +136,6 @@ def advantage_metrics(advantages: Tensor, kept: Tensor) -> dict[str, Tensor]:
 
 
 def mean_metrics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Means over optimiser steps of scalars of the same names."""
-    return {name: torch.stack([part[name].detach().float().cpu() for part in parts]).mean() for name in parts[0]} if parts else {}
+    """Means over optimiser steps of scalars of the same name, over the steps that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {n: torch.stack([part[n].detach().float().cpu() for part in parts if n in part]).mean() for n in names}

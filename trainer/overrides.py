@@ -34,7 +34,9 @@ def _set(config: Any, path: list[str], text: str, key: str) -> Any:
     head, rest = path[0], path[1:]
     if isinstance(config, Mapping):
         if rest or not head.isidentifier():
-            raise ConfigError(f"{key!r}: nothing lies below a free setting; write {key.rsplit('.', len(rest))[0]}=value")
+            raise ConfigError(
+                f"{key!r}: nothing lies below a free setting; write {key.rsplit('.', len(rest))[0]}=value"
+            )
         return {**config, head: parse_value(text)}
     hints = typing.get_type_hints(type(config))
     if head not in hints:
@@ -51,7 +53,7 @@ def _set(config: Any, path: list[str], text: str, key: str) -> Any:
 
 
 def _suggestion(head: str, key: str, kind: type) -> str:
-    """": did you mean …?", looking at this level first, then at all keys."""
+    """ ": did you mean …?", looking at this level first, then at all keys."""
     here = [f.name for f in fields(kind)]
     near = difflib.get_close_matches(head, here, n=1, cutoff=0.6)
     if near:
@@ -125,7 +127,9 @@ def from_json(data: Mapping[str, Any], kind: Any = TrainConfig) -> Any:
     values = {}
     for name, hint in hints.items():
         value = data[name]
-        values[name] = from_json(value, hint) if is_dataclass(hint) else tuple(value) if isinstance(value, list) else value
+        values[name] = (
+            from_json(value, hint) if is_dataclass(hint) else tuple(value) if isinstance(value, list) else value
+        )
     return kind(**values)
 
 

@@ -6,12 +6,15 @@ same weights, so scoring needs no forward pass then. Engines that return neither
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from aem_agent.model.interface import LanguageModel
-from trainer.batch import Batch
+from trainer.advantages import Signals
+from trainer.aem import Proxy, mean_token_entropy, mean_token_surprisal
+from trainer.batch import Batch, Outcomes
 from trainer.losses import chunked_logprobs_and_entropy, token_logprobs_and_entropy
 from trainer.minibatches import micro_batches
 
@@ -31,9 +34,18 @@ class Scores:
     entropies: Tensor
     """float32 [N], full-vocabulary token entropies, nats."""
     values: Tensor | None = None
-    """float32 [R], the critic's value at the end of each prompt, in scaled returns."""
+    """float32 [R] or [N], the critic's values at `value_positions`, in scaled returns."""
     final_values: Tensor | None = None
     """float32 [E], its value of the last state."""
+
+
+Level = Literal["turn", "token"]
+"""Whether a critic values the state before each response, or before each response token."""
+
+
+def value_positions(batch: Batch, level: Level) -> Tensor:
+    """Positions in `tokens` where the critic reads: [R] ends of prompts, or [N] the places before response tokens."""
+    return batch.prompt_ends if level == "turn" else batch.targets - 1
 
 
 class Critic(nn.Module):
@@ -74,6 +86,7 @@ def score(
     *,
     temperature: float,
     critic: Critic | None = None,
+    level: Level = "turn",
     final_prompts: Sequence[Sequence[int]] = (),
     max_tokens: int | None = None,
 ) -> Scores:
@@ -85,7 +98,7 @@ def score(
         part = batch.select(sequences.to(batch.tokens.device)).batch
         hidden = model.hidden(part.tokens, part.cu_seqlens)
         if critic is not None:
-            values.append(critic(hidden[part.prompt_ends]))
+            values.append(critic(hidden[value_positions(part, level)]))
         if batch.old_logprobs is None or batch.entropies is None:
             pair = response_scores(model, part, hidden, temperature)
             logprobs.append(pair[0])
@@ -96,6 +109,28 @@ def score(
         torch.cat(values) if critic is not None else None,
         _last_values(model, critic, final_prompts, max_tokens or SCORING_TOKENS) if critic is not None else None,
     )
+
+
+def signals(batch: Batch, outcomes: Outcomes, scores: Scores) -> Signals:
+    """Batch, outcomes and scores as advantage estimators take them."""
+    return Signals(
+        returns=outcomes.returns,
+        rewards=outcomes.rewards,
+        episode_index=batch.episode_index,
+        group_of_episode=outcomes.group_of_episode,
+        n_groups=int(outcomes.group_of_episode.max()) + 1,
+        terminated=outcomes.terminated,
+        span_index=batch.span_index,
+        values=scores.values,
+        final_values=scores.final_values,
+    )
+
+
+def uncertainty(batch: Batch, scores: Scores, proxy: Proxy) -> Tensor:
+    """What AEM takes for each response's uncertainty: [R], nats."""
+    if proxy == "mean_token_entropy":
+        return mean_token_entropy(scores.entropies, batch.span_index, batch.n_responses)
+    return mean_token_surprisal(scores.logprobs, batch.span_index, batch.n_responses)
 
 
 def _last_values(model: LanguageModel, critic: Critic, prompts: Sequence[Sequence[int]], max_tokens: int) -> Tensor:

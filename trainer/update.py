@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from aem_agent.model.interface import LanguageModel
-from trainer.batch import Batch
+from trainer.batch import Batch, Part
 from trainer.config import AlgorithmConfig, OptimiserConfig, TrainConfig
 from trainer.errors import ParityError
-from trainer.losses import aggregation_weights, entropy_bonus, policy_loss, value_loss
+from trainer.losses import Loss, aggregation_weights, entropy_bonus, policy_loss, value_loss
 from trainer.metrics import mean_metrics, require_finite
 from trainer.minibatches import minibatches
-from trainer.scoring import Critic, Scores, response_scores
+from trainer.scoring import Critic, Scores, response_scores, value_positions
 
 PARITY = 1e-3
 """Largest difference, nats, between a log-prob at sampling and the first forward pass of the update, in float32."""
@@ -43,7 +43,7 @@ class Plan:
     keep: Tensor
     """bool [R], responses that take part."""
     targets: Tensor | None = None
-    """float32 [R], what the critic should learn."""
+    """float32 [R] or [N] as GAE's level says, what the critic should learn."""
 
 
 def make_plan(batch: Batch, advantages: Tensor, targets: Tensor | None, config: AlgorithmConfig) -> Plan:
@@ -51,7 +51,9 @@ def make_plan(batch: Batch, advantages: Tensor, targets: Tensor | None, config: 
 
     A skipped response has advantage 0 on all its tokens. With a critic none is skipped: its values are to be learnt.
     """
-    per_token = advantages if len(advantages) == len(batch.targets) != batch.n_responses else advantages[batch.span_index]
+    per_token = (
+        advantages if len(advantages) == len(batch.targets) != batch.n_responses else advantages[batch.span_index]
+    )
     nonzero = torch.bincount(batch.span_index[per_token != 0], minlength=batch.n_responses) > 0
     keep = nonzero if config.skip_zero and targets is None else torch.ones_like(nonzero)
     n_episodes = int(batch.episode_index.max()) + 1
@@ -98,7 +100,6 @@ def _optimiser_step(
     parts = [batch.select(sequences.to(batch.tokens.device)) for sequences in step]
     total = torch.stack([plan.weights[part.targets].sum() for part in parts]).sum()
     scale = n_steps if config.algorithm.normaliser == "all" else 1 / total.clamp_min(torch.finfo(total.dtype).tiny)
-    n_responses = sum(part.batch.n_responses for part in parts)
     metrics: dict[str, Tensor] = {}
     for part in parts:
         rows = part.targets
@@ -124,20 +125,32 @@ def _optimiser_step(
             value = value + config.algorithm.entropy_bonus * entropy_bonus(entropies, weights)
         _add(metrics, loss.metrics | {"loss": value.detach()})
         if learner.critic is not None and plan.targets is not None and scores.values is not None:
-            critic = value_loss(
-                learner.critic(hidden[part.batch.prompt_ends]),
-                scores.values[part.responses],
-                plan.targets[part.responses],
-                torch.full_like(plan.targets[part.responses], 1 / n_responses),
-                clip=config.algorithm.value_clip,
-            )
-            value = value + critic.value
-            _add(metrics, {"value_error": critic.metrics["value_error"]})
+            error = _critic_loss(learner.critic, hidden, part, parts, scores.values, plan.targets, config.algorithm)
+            value = value + error.value
+            _add(metrics, {"value_error": error.metrics["value_error"]})
         value.backward()  # type: ignore[no-untyped-call]
     metrics["grad_norm"] = _move(learner.optimiser, learner.model.parameters(), config.optimiser, metrics["loss"])
     if learner.critic is not None and learner.critic_optimiser is not None:
         _move(learner.critic_optimiser, learner.critic.parameters(), config.optimiser, metrics["loss"])
     return metrics
+
+
+def _critic_loss(
+    critic: Critic, hidden: Tensor, part: Part, parts: list[Part], old: Tensor, targets: Tensor, config: AlgorithmConfig
+) -> Loss:
+    """The critic's share of one micro-batch; every value of the optimiser step weighs the same."""
+
+    def places(p: Part) -> Tensor:
+        return p.responses if config.gae_level == "turn" else p.targets
+
+    mine = places(part)
+    return value_loss(
+        critic(hidden[value_positions(part.batch, config.gae_level)]),
+        old[mine],
+        targets[mine],
+        torch.full_like(targets[mine], 1 / sum(len(places(p)) for p in parts)),
+        clip=config.value_clip,
+    )
 
 
 def _parity(model: LanguageModel, logprobs: Tensor, recorded: Tensor) -> Tensor:
@@ -170,6 +183,4 @@ def _move(
 
 def make_optimiser(parameters: Iterable[nn.Parameter], lr: float, config: OptimiserConfig) -> torch.optim.AdamW:
     """AdamW in its fused form: one pass over the parameters, on CPU and CUDA alike."""
-    return torch.optim.AdamW(
-        list(parameters), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    return torch.optim.AdamW(list(parameters), lr=lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)

@@ -8,15 +8,30 @@ from trainer.batch import BatchError, build
 from trainer.minibatches import micro_batches, minibatches
 
 
-def turn(prompt: list[int], response: list[int], *, valid: bool = True, recorded: bool = True, reward: float = 0.0) -> Turn:
+def turn(
+    prompt: list[int], response: list[int], *, valid: bool = True, recorded: bool = True, reward: float = 0.0
+) -> Turn:
     numbers = tuple(-0.1 * t for t in response) if recorded else None
     said = Response("x", tuple(response), numbers, tuple(0.1 * t for t in response) if recorded else None)
-    return Turn("seen", said, "do", tuple(prompt), action_valid=valid, reward=reward, info={"anchor": f"a{len(prompt)}"})
+    return Turn(
+        "seen", said, "do", tuple(prompt), action_valid=valid, reward=reward, info={"anchor": f"a{len(prompt)}"}
+    )
 
 
 def episode(*turns: Turn, won: bool = False, error: str | None = None) -> Episode:
     return Episode(
-        "e", "task", "type", "train", 0, 0, turns, terminated=won, truncated=not won, error=error, return_=float(won), won=won
+        "e",
+        "task",
+        "type",
+        "train",
+        0,
+        0,
+        turns,
+        terminated=won,
+        truncated=not won,
+        error=error,
+        return_=float(won),
+        won=won,
     )
 
 

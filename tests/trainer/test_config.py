@@ -62,7 +62,9 @@ def test_mistakes_are_named(setting: str, words: str) -> None:
 
 
 def test_json_round_trip_and_hash() -> None:
-    config = override(TrainConfig(rollout=RolloutConfig(tasks=3)), ["env.kwargs.rooms=small", "optimiser.betas=0.8,0.9"])
+    config = override(
+        TrainConfig(rollout=RolloutConfig(tasks=3)), ["env.kwargs.rooms=small", "optimiser.betas=0.8,0.9"]
+    )
     again = from_json(json.loads(json.dumps(to_json(config))))
     assert again == config
     assert config_hash(again) == config_hash(config)

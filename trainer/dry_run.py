@@ -1,0 +1,54 @@
+"""Check a recipe without training: everything that can be wrong in it shows within a second or two."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aem_agent.agent_config import AgentConfig
+from aem_agent.model.presets import preset
+from aem_envs.plugins import make_expert
+from trainer import rollouts
+from trainer.advantages import estimators
+from trainer.config import TrainConfig
+from trainer.errors import RecipeError
+from trainer.overrides import config_hash, to_json
+
+
+def dry_run(config: TrainConfig) -> list[str]:
+    """Lines that describe the run: all settings, tasks, hash.
+
+    Raises:
+        TrainerError, AgentError, AemEnvError: whatever the run would stumble over.
+    """
+    estimators.get(config.algorithm.estimator)
+    AgentConfig(config.model.prompt, dict(config.model.prompt_options), config.model.parser).build()
+    if config.warmstart.steps and config.warmstart.data is None:
+        make_expert(rollouts.plain_id(config), config.warmstart.expert, **config.warmstart.expert_options)
+    if config.warmstart.data is not None and not Path(config.warmstart.data).is_file():
+        raise RecipeError(f"there is no file {config.warmstart.data!r} (warmstart.data)")
+    if config.model.path is not None and not (Path(config.model.path) / "config.json").is_file():
+        raise RecipeError(f"{config.model.path!r} (model.path) is not a model folder: it has no config.json")
+    if config.model.path is None:
+        try:
+            preset(config.model.preset, **config.model.preset_options)
+        except TypeError as error:
+            raise RecipeError(f"preset {config.model.preset!r} does not take model.preset_options: {error}") from error
+    pool = rollouts.task_pool(config)
+    held_out = rollouts.held_out(config, config.evaluation.split, config.evaluation.tasks)
+    batch = config.rollout.tasks * config.rollout.group_size
+    return [
+        *(f"{key} = {value}" for key, value in _flat(to_json(config))),
+        "",
+        f"{len(pool)} training tasks, {len(held_out)} held-out tasks",
+        f"warm start {config.warmstart.steps} + {config.warmstart.explore_steps} steps, "
+        f"RL {config.steps} steps of {config.rollout.tasks} × {config.rollout.group_size} = {batch} episodes",
+        f"configuration {config_hash(config)}: nothing was trained (dry run)",
+    ]
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

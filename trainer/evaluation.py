@@ -1,0 +1,66 @@
+"""Held-out evaluation within a run: the same tasks and seeds each time, sampled at a low temperature and greedily."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aem_agent.stats import Interval, wilson
+from aem_agent.types import Episode, RolloutGroup
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Success on held-out tasks."""
+
+    split: str
+    temperature: float
+    """0 is greedy."""
+    episodes: tuple[Episode, ...]
+    errors: int
+    """Episodes that ended in infrastructure errors; they are neither successes nor failures."""
+
+    @property
+    def n(self) -> int:
+        return len(self.episodes)
+
+    @property
+    def wins(self) -> int:
+        return sum(e.won for e in self.episodes)
+
+    @property
+    def success(self) -> float:
+        """Share of completed episodes that were won; 0 if there are none."""
+        return self.wins / self.n if self.n else 0.0
+
+    @property
+    def interval(self) -> Interval:
+        """Wilson's 95 % interval of `success`: every task is tried once."""
+        return wilson(self.wins, self.n)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain data for metrics, tables and `summary.json`."""
+        turns = [turn for e in self.episodes for turn in e.turns]
+        invalid = sum(not (t.format_valid and t.action_valid) for t in turns)
+        return {
+            "split": self.split,
+            "temperature": self.temperature,
+            "n": self.n,
+            "errors": self.errors,
+            "success": self.success,
+            "low": self.interval.low,
+            "high": self.interval.high,
+            "mean_return": sum(e.return_ for e in self.episodes) / max(1, self.n),
+            "invalid_rate": invalid / max(1, len(turns)),
+            "mean_turns": len(turns) / max(1, self.n),
+        }
+
+
+def evaluation_of(groups: Sequence[RolloutGroup], split: str, temperature: float) -> Evaluation:
+    """Sum up what was played."""
+    episodes = tuple(e for g in groups for e in g.episodes if e.completed)
+    return Evaluation(split, temperature, episodes, sum(len(g.errored) for g in groups))
+
+
+def mean_success(found: Sequence[Evaluation]) -> float:
+    """Mean success over temperatures: less noisy than either, to choose weights by."""
+    return sum(e.success for e in found) / len(found)

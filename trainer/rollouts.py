@@ -1,0 +1,92 @@
+"""Environments and tasks as a `TrainConfig` describes them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+import aem_envs  # noqa: F401  # registers aem/…
+from aem_agent.seeds import episode_seed
+from aem_agent.types import TaskRef
+from aem_envs.core import TextEnv
+from trainer.config import TrainConfig
+from trainer.errors import RecipeError
+
+
+def make_env(config: TrainConfig, *, training: bool, variant: int = 0) -> TextEnv:
+    """The recipe's environment; `variant` numbers `env.variants` in training.
+
+    Raises:
+        RecipeError: it takes no such argument, or is no `TextEnv`.
+    """
+    kwargs: dict[str, Any] = dict(config.env.kwargs)
+    if training and config.env.variants:
+        kwargs |= config.env.variants[variant % len(config.env.variants)]
+    if not training:
+        kwargs |= config.env.eval_kwargs
+    limit = config.rollout.max_steps if training else config.evaluation.max_steps
+    return _made(config.env.id, kwargs if limit is None else kwargs | {"max_steps": limit})
+
+
+def make_demonstration_env(config: TrainConfig, variant: int = 0) -> TextEnv:
+    """The training environment with the step limit of demonstrations."""
+    kwargs: dict[str, Any] = dict(config.env.kwargs)
+    if config.env.variants:
+        kwargs |= config.env.variants[variant % len(config.env.variants)]
+    return _made(config.env.id, kwargs | {"max_steps": config.warmstart.max_steps})
+
+
+def _made(env_id: str, kwargs: Mapping[str, Any]) -> TextEnv:
+    try:
+        env = gym.make(env_id, **kwargs).unwrapped
+    except TypeError as error:
+        raise RecipeError(f"{env_id} does not take these arguments (env.kwargs): {error}") from error
+    if not isinstance(env, TextEnv):
+        raise RecipeError(f"{env_id} is a {type(env).__name__}, not an aem_envs.TextEnv: it cannot list its tasks")
+    return env
+
+
+def task_pool(config: TrainConfig) -> list[TaskRef]:
+    """The tasks of the training split, at most `env.train_tasks`, in the environment's order."""
+    env = make_env(config, training=True)
+    try:
+        ids = env.task_ids(config.env.train_split, config.env.train_tasks)
+    finally:
+        env.close()
+    if not ids:
+        raise RecipeError(f"split {config.env.train_split!r} of {config.env.id} has no task")
+    return [TaskRef(plain_id(config), task_id, config.env.train_split) for task_id in ids]
+
+
+def plain_id(config: TrainConfig) -> str:
+    """The environment's id without the module that registers it."""
+    return config.env.id.rpartition(":")[2]
+
+
+def tasks_of_step(pool: Sequence[TaskRef], step: int, count: int, seed: int, purpose: str = "tasks") -> list[TaskRef]:
+    """Tasks number step·count … of an endless list: the pool in random order, again and again, each pass differently.
+
+    Depends on its arguments only: the cursor of a resumed run is its step.
+    """
+    chosen: list[TaskRef] = []
+    passes: dict[int, list[int]] = {}
+    for number in range(step * count, (step + 1) * count):
+        turn, place = divmod(number, len(pool))
+        if turn not in passes:
+            generator = torch.Generator().manual_seed(episode_seed(seed, f"trainer: {purpose}", turn))
+            passes[turn] = torch.randperm(len(pool), generator=generator).tolist()
+        chosen.append(pool[passes[turn][place]])
+    return chosen
+
+
+def held_out(config: TrainConfig, split: str, count: int) -> list[TaskRef]:
+    """The first `count` tasks of a held-out split; all of them if it has fewer."""
+    env = make_env(config, training=False)
+    try:
+        ids = list(env.task_ids(split, count))[:count]
+    finally:
+        env.close()
+    if not ids:
+        raise RecipeError(f"split {split!r} of {config.env.id} has no task")
+    return [TaskRef(plain_id(config), task_id, split) for task_id in ids]

@@ -1,0 +1,113 @@
+"""Behaviour cloning before RL: cross-entropy on the expert's actions, in one or two stages.
+
+    loss = −(1/N) Σ_k log π(a_k | what the prompt shows, a_<k)      over the marked targets of a minibatch
+
+The optional second stage clones demonstrations with many random actions as targets: a weak start whose entropy is high,
+which is where entropy modulation has something to do.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aem_agent.model.interface import LanguageModel
+from trainer.batch import Batch
+from trainer.checkpoints import STAGES
+from trainer.demonstrations import bucketed, play_experts, read_recorded
+from trainer.metrics import require_finite
+
+if TYPE_CHECKING:
+    from trainer.session import Session
+
+LOG_EVERY = 10
+"""Optimiser steps per metrics record."""
+
+
+def warm_start(session: "Session") -> None:
+    """Run the stages that are not done yet, then enter RL."""
+    config = session.config.warmstart
+    for stage, steps in enumerate((config.steps, config.explore_steps)):
+        if session.progress.stage > stage:
+            continue
+        if session.progress.step < steps:
+            clone(session, stage, steps)
+            session.finish_stage()
+        session.begin_stage(stage + 1)
+        session.save()
+
+
+def clone(session: "Session", stage: int, steps: int) -> None:
+    """One stage: minibatches of demonstrations until `steps` optimiser steps are done."""
+    config, learner, name = session.config.warmstart, session.learner, STAGES[stage]
+    with session.clock("demonstrations"), session.reporter.phase(f"{name}: demonstrations"):
+        batch = demonstrations(session, stage)
+    losses: list[Tensor] = []
+    with session.clock(name), session.reporter.steps(name, steps, session.progress.step) as advance:
+        for step, sequences in enumerate(_endless(session, batch, session.progress.step), session.progress.step):
+            if step >= steps:
+                break
+            for group in learner.optimiser.param_groups:
+                group["lr"] = learning_rate(step, steps, config.lr, config.warmup)
+            losses.append(clone_step(learner.model, learner.optimiser, batch, sequences, session.device))
+            if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
+                loss = torch.stack(losses).mean()
+                require_finite({"loss": loss}, f"{name} step {step + 1}")
+                session.log.write(name, stage, step + 1, {"loss": loss})
+                losses.clear()
+                advance(step + 1, f"loss {float(loss):.3f}")
+            session.finish_clone_step(stage, step + 1)
+            if (step + 1) % config.save_every == 0:
+                session.save()
+
+
+def demonstrations(session: "Session", stage: int) -> Batch:
+    """The stage's packed demonstrations: recorded ones if the recipe names a file, else an expert's."""
+    config, explore = session.config.warmstart, STAGES[stage] == "explore"
+    if config.data is not None and not explore:
+        return read_recorded(session.agent, Path(config.data))
+    return play_experts(session.agent, session.tasks, explore=explore, seed=session.seed(STAGES[stage]))
+
+
+def clone_step(
+    model: LanguageModel,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    sequences: Tensor,
+    device: torch.device,
+    grad_clip: float = 1.0,
+) -> Tensor:
+    """One optimiser step on `sequences` of `batch`; returns the mean loss per target, nats."""
+    part = batch.select(sequences).batch.to(device)
+    hidden = model.hidden(part.tokens, part.cu_seqlens)
+    loss = F.cross_entropy(model.head(hidden[part.targets - 1]).float(), part.labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(list(model.parameters()), grad_clip)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
+    """Linear rise over the first `warmup` share of the steps, then a cosine from `peak` to a tenth of it."""
+    rise = max(1, round(warmup * steps))
+    if step < rise:
+        return peak * (step + 1) / rise
+    done = (step - rise) / max(1, steps - rise)
+    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+def _endless(session: "Session", batch: Batch, start: int) -> Iterator[Tensor]:
+    """Minibatches number `start` …, pass after pass; each pass depends on its number only."""
+    number, turn = 0, 0
+    while True:
+        generator = session.generator(f"pass {STAGES[session.progress.stage]}", turn)
+        for sequences in bucketed(batch, session.config.warmstart.tokens_per_step, generator):
+            if number >= start:
+                yield sequences
+            number += 1
+        turn += 1
