@@ -11,11 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
 
 import gymnasium as gym
 
+from aem_agent.episode_recorder import EpisodeRecorder, Job, kept_info
 from aem_agent.pools import EnvPool, EnvSession, InProcessPool
 from aem_agent.seeds import episode_seed
 from aem_agent.types import (
@@ -29,22 +28,13 @@ from aem_agent.types import (
     TrainingNeedsTokensError,
     Turn,
 )
-from aem_envs.core import BadOptionError, InfrastructureError
+from aem_envs.core import BadOptionError
 from aem_envs.plugins import UnknownPluginError
 
 FINAL_ERRORS = (BadOptionError, ContextOverflowError, UnknownPluginError)
 """Errors that the same seed would only repeat: such an episode is not retried."""
 
 OnEpisode = Callable[[Episode], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One attempt at one task; `group` is the task's place in the list given."""
-
-    group: int
-    task: TaskRef
-    repeat: int
 
 
 class RolloutManager:
@@ -138,7 +128,7 @@ class RolloutManager:
         """Close the environments. The policy belongs to the caller."""
         await self.pool.aclose()
 
-    async def _work(self, queue: Iterator[tuple[int, _Job]], results: list[Episode | None], seed: int) -> None:
+    async def _work(self, queue: Iterator[tuple[int, Job]], results: list[Episode | None], seed: int) -> None:
         for index, job in queue:
             episode = await self._play(job, episode_seed(seed, job.task.task_id, job.repeat))
             results[index] = episode
@@ -148,12 +138,12 @@ class RolloutManager:
             if self._stopping:
                 return
 
-    async def _play(self, job: _Job, seed: int) -> Episode:
+    async def _play(self, job: Job, seed: int) -> Episode:
         """One episode with its retries; never raises because of the environment, the policy or the engine."""
         started = time.perf_counter()
         attempt = 0
         while True:
-            recorder = _Recorder(job, seed)
+            recorder = EpisodeRecorder(job, seed)
             session = await self.pool.acquire(job.task)
             broken = True
             try:
@@ -167,7 +157,7 @@ class RolloutManager:
                 return recorder.episode(attempt, time.perf_counter() - started)
             attempt += 1
 
-    async def _attempt(self, recorder: "_Recorder", session: EnvSession) -> None:
+    async def _attempt(self, recorder: "EpisodeRecorder", session: EnvSession) -> None:
         task = recorder.job.task
         observation, info = await session.reset(task, recorder.seed)
         agent = self.policy.start(session.env, task, recorder.seed)
@@ -188,7 +178,7 @@ class RolloutManager:
                     said.format_error,
                     info.get("action_valid") is not False,
                     reward,
-                    _kept(info),
+                    kept_info(info),
                     said.dropped_turns,
                 )
             )
@@ -222,86 +212,17 @@ class RolloutManager:
             signal.signal(signal.SIGINT, previous)
 
 
-class _Recorder:
-    """What is known of a running episode."""
-
-    __slots__ = ("error", "info", "job", "observation", "reason", "seed", "terminated", "truncated", "turns")
-
-    def __init__(self, job: _Job, seed: int) -> None:
-        self.job = job
-        self.seed = seed
-        self.turns: list[Turn] = []
-        self.observation = ""
-        self.info: dict[str, Any] = {}
-        self.terminated = False
-        self.truncated = False
-        self.reason: str | None = None
-        self.error: Exception | None = None
-
-    def end(self, terminated: bool, truncated: bool) -> None:
-        """Note how the episode ended; raises `InfrastructureError` if the environment says that it broke."""
-        self.terminated = terminated
-        self.truncated = truncated or not terminated
-        if self.truncated:
-            # an outer time limit, Gymnasium's or ours, gives no reason
-            self.reason = str(self.info.get("truncation_reason") or "max_steps")
-            if self.reason.startswith("infra:"):
-                raise InfrastructureError(self.reason)
-
-    def fail(self, error: Exception) -> None:
-        """Note a failure that is nobody's play: the episode is truncated, neither won nor lost."""
-        self.error = error
-        self.terminated, self.truncated = False, True
-        if self.reason is None:
-            self.reason = f"infra:{type(error).__name__}"
-
-    def episode(self, retries: int, seconds: float) -> Episode:
-        info, task = self.info, self.job.task
-        return Episode(
-            env_id=task.env_id,
-            task_id=task.task_id,
-            task_type=str(info.get("task_type", "")),
-            split=task.split,
-            repeat=self.job.repeat,
-            seed=self.seed,
-            turns=tuple(self.turns),
-            final_observation=self.observation,
-            terminated=self.terminated,
-            truncated=self.truncated,
-            truncation_reason=self.reason,
-            error=None if self.error is None else f"{type(self.error).__name__}: {self.error}",
-            return_=sum(turn.reward for turn in self.turns),
-            won=bool(info.get("won", False)),
-            score=float(info.get("score") or 0.0),
-            retries=retries,
-            seconds=seconds,
-            data_hash=str(info.get("data_hash", "")),
-            engine=str(info.get("engine", "")),
-        )
-
-
-def _kept(info: dict[str, Any]) -> dict[str, Any]:
-    """The entries of `info` that a record keeps; the rest can be had again by replaying the actions."""
-    get = info.get
-    return {
-        "score": float(get("score") or 0.0),
-        "won": bool(get("won")),
-        "anchor": str(get("anchor", "")),
-        "action_error": get("action_error"),
-    }
-
-
-def _jobs(tasks: Sequence[TaskRef], repeats: int, skip: Collection[tuple[str, int]]) -> Iterator[_Job]:
+def _jobs(tasks: Sequence[TaskRef], repeats: int, skip: Collection[tuple[str, int]]) -> Iterator[Job]:
     listed: Counter[TaskRef] = Counter()
     for group, task in enumerate(tasks):
         first = listed[task] * repeats
         listed[task] += 1
         for repeat in range(first, first + repeats):
             if (task.task_id, repeat) not in skip:
-                yield _Job(group, task, repeat)
+                yield Job(group, task, repeat)
 
 
-def _grouped(tasks: Sequence[TaskRef], jobs: Sequence[_Job], results: Sequence[Episode | None]) -> list[RolloutGroup]:
+def _grouped(tasks: Sequence[TaskRef], jobs: Sequence[Job], results: Sequence[Episode | None]) -> list[RolloutGroup]:
     played: list[list[Episode]] = [[] for _ in tasks]
     for job, episode in zip(jobs, results):
         if episode is not None:
