@@ -230,8 +230,11 @@ def compare(args: argparse.Namespace) -> int:
     from aem_agent.summary import compare as compare_episodes
 
     a, b = RunFolder.open(args.a), RunFolder.open(args.b)
-    kept = ("env_id", "env", "split", "max_steps")
-    different = differing({k: a.config.get(k) for k in kept}, {k: b.config.get(k) for k in kept})
+    kept = ("env", "split", "max_steps")
+    sides = [{k: run.config.get(k) for k in kept} for run in (a, b)]
+    for side, run in zip(sides, (a, b)):
+        side["env_id"] = str(run.config.get("env_id")).rpartition(":")[2]
+    different = differing(*sides)
     if different and not args.force:
         raise CliError(f"the runs are not comparable ({'; '.join(different)}): --force compares them anyway")
     comparison = compare_episodes(a.episodes(), b.episodes(), seed=args.seed)

@@ -70,8 +70,8 @@ class Plan:
 
     @property
     def env_id(self) -> str:
-        """The environment's id without the module that registers it."""
-        return self.config.env_id.rpartition(":")[2]
+        """As `TaskRef` and the registries of experts and prompts know it."""
+        return plain_env_id(self.config.env_id)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -82,6 +82,11 @@ class Plan:
     def episodes(self) -> int:
         """Episodes to play in all."""
         return len(self.tasks) * self.config.repeats
+
+
+def plain_env_id(env_id: str) -> str:
+    """The id without the module that registers it."""
+    return env_id.rpartition(":")[2]
 
 
 def make_env(config: EvalConfig) -> TextEnv:
@@ -231,7 +236,7 @@ def summarize_folder(folder: RunFolder) -> Summary:
     except (KeyError, TypeError) as error:
         raise EvaluationError(f"{folder.path} is not the run of an evaluation: its config lacks {error}") from error
     episodes = ordered_episodes(folder)
-    summary = summarize(episodes, env_id=env_id, split=split, planned=planned)
+    summary = summarize(episodes, env_id=plain_env_id(env_id), split=split, planned=planned)
     folder.write_summary(summary.to_json())
     whole = json.loads((folder.path / "config.json").read_bytes())
     folder.write_report(evaluation_page(summary, whole, episodes))

@@ -35,7 +35,7 @@ def turn_view(turn: Turn, index: int) -> Markup:
         badge(f"reward {turn.reward:g}", "good" if turn.reward > 0 else "bad") if turn.reward else "",
     ]
     summary = tag("summary", tag("span", index, class_="index"), tag("code", turn.action or "(empty)"), " ", *flags)
-    facts = [f"finish: {turn.response.finish_reason}"]
+    facts = [] if turn.response.finish_reason == "stop" else [f"response cut: {turn.response.finish_reason}"]
     if turn.response.token_ids:
         facts.append(f"{len(turn.prompt_token_ids)} prompt tokens, {len(turn.response.token_ids)} response tokens")
     if turn.format_error:
@@ -45,7 +45,9 @@ def turn_view(turn: Turn, index: int) -> Markup:
     body = [_block("observation", turn.observation), _block("response", turn.response.text)]
     if turn.action != turn.response.text:
         body.append(_block("action", turn.action))
-    return tag("details", summary, *body, tag("div", " · ".join(facts), class_="label"), class_="turn")
+    if facts:
+        body.append(tag("div", " · ".join(facts), class_="label"))
+    return tag("details", summary, *body, class_="turn")
 
 
 def episode_view(episode: Episode, *, number: int | None = None, open_: bool = False) -> Markup:

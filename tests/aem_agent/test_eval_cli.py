@@ -270,6 +270,7 @@ def test_view_shows_hostile_texts_harmlessly(capsys: pytest.CaptureFixture[str])
     assert "<script" not in report and "\x1b" not in report and "alert(1)" in report
 
 
+@pytest.mark.slow
 def test_a_model_folder_plays_and_its_hash_guards_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     from aem_agent.model.presets import make_preset
 
