@@ -6,7 +6,6 @@ from typing import Any
 from aem_agent.types import Episode, TaskRef, Turn
 from aem_envs.core import InfrastructureError
 
-
 ERROR_LENGTH = 2000
 """Characters of an error that are recorded."""
 

@@ -145,7 +145,7 @@ def test_malformed_responses_are_recorded_and_sent_trimmed() -> None:
 
 def test_overflow_is_counted_and_a_full_context_is_refused() -> None:
     episode = play(model_policy(spec=PlainSpec(window=None), context_limit=200))[0]
-    assert [t.dropped_turns for t in episode.turns][0] == 0 and episode.turns[-1].dropped_turns > 0
+    assert episode.turns[0].dropped_turns == 0 < episode.turns[-1].dropped_turns
     assert all(len(t.prompt_token_ids) <= 180 for t in episode.turns)
     with pytest.raises(AgentError, match="max_new_tokens"):
         model_policy(context_limit=20)
@@ -233,3 +233,42 @@ def test_no_torch_without_a_model_folder() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    presets = pytest.importorskip("aem_agent.model.presets", reason="needs the extra [train]")
+    folder = tmp_path_factory.mktemp("tiny")
+    text = "task : open the red chest . > go east You are in room 1 of 3 . < think > action\n"
+    presets.make_preset("tiny", folder, 0, [text])
+    return folder
+
+
+def test_a_model_folder_plays_as_it_was_trained(tiny_folder: Path) -> None:
+    trained = AgentConfig(
+        "plain", {"window": 2}, sampling=Sampling(temperature=0.7, max_new_tokens=6), context_limit=200
+    )
+    trained.save(tiny_folder)
+    policy = make_policy(str(tiny_folder), max_new_tokens=256, temperature=0.4)
+    assert isinstance(policy, ModelPolicy) and policy.trainable
+    assert policy.spec == PlainSpec(window=2) and policy.prompt_limit == 194
+    assert policy.sampling == Sampling(temperature=0.4, max_new_tokens=6, stop=("\n",))
+    runs = [play(make_policy(str(tiny_folder)), concurrency=c) for c in (2, 2)]
+    assert [e.identity() for e in runs[0]] == [e.identity() for e in runs[1]]
+    turn = runs[0][0].turns[1]
+    assert turn.prompt_token_ids and turn.response.token_ids and turn.response.logprobs
+    full = make_policy(str(tiny_folder), prompt="plain-full")
+    assert isinstance(full, ModelPolicy) and full.spec == PlainFullSpec()
+
+
+def test_a_chat_template_frames_instruct_prompts(tiny_folder: Path) -> None:
+    settings = tiny_folder / "tokenizer_config.json"
+    data = json.loads(settings.read_text())
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+    settings.write_text(json.dumps({**data, "chat_template": template}))
+    (tiny_folder / "aem.json").unlink(missing_ok=True)
+    policy = make_policy(str(tiny_folder))
+    assert isinstance(policy, ModelPolicy) and isinstance(policy.spec, ThinkActionSpec)
+    assert policy.frame == ("<|user|>", "<|end|><|assistant|>")
+    plain = make_policy(str(tiny_folder), prompt="plain")
+    assert isinstance(plain, ModelPolicy) and plain.frame == ("", "")

@@ -27,6 +27,7 @@ from aem_agent.types import (
 from aem_envs.core import BadOptionError, InfrastructureError, TextEnv
 
 TOY = "aem/Toy-v0"
+ALFWORLD = "aem/ALFWorld-v0"
 
 
 def toy() -> gym.Env[str, str]:
@@ -94,6 +95,19 @@ def test_same_episodes_at_any_concurrency(make_policy: Callable[[], Any]) -> Non
     assert all(run == runs[1] for run in runs.values())
     other = play(RolloutManager(toy, make_policy(), seed=4), tasks, 3)
     assert [g.episodes[0].seed for g in other] != [e.seed for e in runs[1][::3]]
+
+
+@pytest.mark.parametrize("name", ["random", "expert", "expert-search"])
+def test_same_alfworld_episodes_at_any_concurrency(name: str) -> None:
+    env = gym.make(ALFWORLD).unwrapped
+    assert isinstance(env, TextEnv)
+    tasks = [TaskRef(ALFWORLD, task_id, "train") for task_id in env.task_ids("train", 6)]
+    runs = []
+    for concurrency in (1, 8, 64):
+        policy = RandomPolicy() if name == "random" else ExpertPolicy(name)
+        groups = play(RolloutManager(lambda: gym.make(ALFWORLD), policy, concurrency=concurrency), tasks, 2)
+        runs.append([episode.identity() for group in groups for episode in group.episodes])
+    assert len(runs[0]) == 12 and runs[0] == runs[1] == runs[2]
 
 
 def test_expert_wins_and_script_is_followed() -> None:
