@@ -73,7 +73,7 @@ class ALFWorldEnv(TextEnv):
     """
 
     capabilities = Capabilities(snapshot=True, deepcopy=True, admissible_actions=True)
-    splits = ("train", "valid_seen", "valid_unseen")
+    splits: tuple[str, ...] = ("train", "valid_seen", "valid_unseen")
 
     def __init__(
         self,
@@ -139,8 +139,12 @@ class ALFWorldEnv(TextEnv):
         self._running = False
         if self._game is None or task != self._task:
             self._replace_game(_start(task, task_id))
-            self._task, self._split, self._task_id = task, split, task_id
-        intro = self.game.reset()
+        self._task, self._split, self._task_id = task, split, task_id
+        try:
+            intro = self.game.reset()
+        except InfrastructureError:
+            self._replace_game(None)  # the next reset shall start afresh
+            raise
         self._steps, self._running = 0, True
         observation = intro.removeprefix(BANNER).strip()
         if self.render_mode:
@@ -150,7 +154,7 @@ class ALFWorldEnv(TextEnv):
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Act once; see the class for the actions."""
         if not self._running:
-            raise self.reset_needed(started=self._game is not None)
+            raise self.reset_needed(started=self._task is not None)
         game = self._game
         assert game is not None
         parsed, error = read_action(action)
@@ -169,7 +173,11 @@ class ALFWorldEnv(TextEnv):
         self._running = not won and reason is None
         if self.render_mode:
             self.show(shown(action), feedback)
-        return feedback, float(won), won, reason is not None, self._info(feedback, error is None, error, parsed, reason)
+        info = self._info(feedback, error is None, error, parsed, reason)
+        info["won"], info["score"] = won, float(won)
+        if reason and reason != "max_steps":
+            self._replace_game(None)
+        return feedback, float(won), won, reason is not None, info
 
     def get_state(self) -> bytes:
         """Snapshot of the episode, the random generator's state included."""
@@ -200,16 +208,19 @@ class ALFWorldEnv(TextEnv):
             raise BadStateError(f"the snapshot's task does not exist here: {error}") from error
         if (found["data_hash"], found["dialect"]) != (task.data_hash, task.dialect):
             raise BadStateError("the snapshot is of other game data or of another dialect")
-        game = _start(task, found["task_id"])
+        same = self._game if task == self._task else None
+        game = same or _start(task, found["task_id"])
         try:
-            game.load_state(found["game"])
+            game.load_state(found["game"])  # checks first, then changes
         except BaseException:
-            _close(game)
+            if game is not same:
+                _close(game)
             raise
-        self._replace_game(game)
+        if game is not same:
+            self._replace_game(game)
         self._np_random, self._seed = rng, found["seed"]
         self._task, self._split, self._task_id = task, split, found["task_id"]
-        self._steps, self._running = found["steps"], found["running"]
+        self._steps, self._running = found["steps"], found["running"] and not game.won
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the game and its shared world; they are found again by `set_state`."""

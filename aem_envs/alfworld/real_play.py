@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aem_envs.actions import MAX_ACTION
-from aem_envs.alfworld.real import RealGame, RealWorker
+from aem_envs.alfworld.real import RealEngineError, RealEngineMissingError, RealGame, RealWorker
 from aem_envs.core import BadStateError
 
 _lock = threading.Lock()
@@ -16,7 +16,7 @@ _leases: dict[RealWorker, int] = {}
 
 
 def lease() -> RealWorker:
-    """The worker with the fewest games, a new one while there are fewer than processors. Give it back with `release`."""
+    """The worker with the fewest games, or a new one while processors outnumber them. `release` gives it back."""
     with _lock:
         for dead in [worker for worker in _leases if not worker.alive]:
             del _leases[dead]
@@ -40,6 +40,15 @@ def release(worker: RealWorker) -> None:
             worker.close()
 
 
+def _load(source: Path | str, name: str) -> tuple[RealWorker, RealGame]:
+    worker = lease()
+    try:
+        return worker, RealGame(source, name=name, worker=worker)
+    except BaseException:
+        release(worker)
+        raise
+
+
 class RealPlay:
     """One episode on the real engine."""
 
@@ -51,12 +60,12 @@ class RealPlay:
             GameFileError: it refuses the file.
         """
         self._actions: list[str] = []
-        self._worker = lease()
         try:
-            self._game = RealGame(source, name=name, worker=self._worker)
-        except BaseException:
-            release(self._worker)
+            self._worker, self._game = _load(source, name)
+        except RealEngineMissingError:
             raise
+        except RealEngineError:  # another game may have brought the shared worker down: once more, in a new one
+            self._worker, self._game = _load(source, name)
 
     @property
     def won(self) -> bool:
@@ -88,13 +97,12 @@ class RealPlay:
     def load_state(self, plain: dict[str, Any]) -> None:
         """Replay the actions of `state` from the start (about 50 ms each); raises `BadStateError`."""
         actions = plain.get("actions")
-        well_formed = plain.keys() == {"actions"} and isinstance(actions, list) and len(actions) <= MAX_ACTION
-        if not well_formed or not all(
-            isinstance(action, str) and len(action) <= MAX_ACTION for action in actions or ()
-        ):
+        if plain.keys() != {"actions"} or not isinstance(actions, list):
             raise BadStateError("the snapshot's 'game' must hold the list of actions that led to it")
+        if not all(isinstance(action, str) and len(action) <= MAX_ACTION for action in actions):
+            raise BadStateError("the snapshot's 'game' holds something that is no action")
         self.reset()
-        for action in actions or ():
+        for action in actions:
             self.step(action)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -91,9 +91,12 @@ class EmbeddedSource:
             self.rules = installed_rules()
             if self.rules.dialect != dialect:
                 raise BadOptionError(
-                    f'the installed alfworld speaks the dialect {self.rules.dialect!r}: use dialect="{self.rules.dialect}"'
-                    ' with engine="textworld", or engine="native"'
+                    f"the installed alfworld speaks the dialect {self.rules.dialect!r}, not {dialect!r}: "
+                    'name that dialect, or leave engine="native"'
                 )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EmbeddedSource, (self.size, self.dialect, self.task_types, "textworld" if self.rules else "native")
 
     def ids(self, split: str, limit: int | None) -> Sequence[str]:
         if split == "train" and limit is None:
@@ -133,9 +136,15 @@ class OfficialSource:
         self.data = official_data(find_folder(data))
         self.splits = self.data.splits
         self.task_types, self.engine = task_types, engine
+        self._ids: dict[str, list[str]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OfficialSource, (str(self.data.folder), self.task_types, self.engine)  # the listing is shared
 
     def ids(self, split: str, limit: int | None) -> Sequence[str]:
-        return [game.task_id for game in self.data.games(split, self.task_types)[:limit]]
+        if split not in self._ids:
+            self._ids[split] = [game.task_id for game in self.data.games(split, self.task_types)]
+        return self._ids[split][:limit]
 
     def draw(self, split: str, rng: np.random.Generator) -> str:
         ids = self.ids(split, None)
