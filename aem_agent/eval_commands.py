@@ -1,0 +1,194 @@
+"""What the subcommands of `aem-eval` do. Each takes the parsed arguments and returns the exit code."""
+
+import argparse
+import json
+import os
+import re
+import sys
+import webbrowser
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from aem_agent import summary as summaries
+from aem_agent.evaluate import (
+    EvalConfig,
+    Plan,
+    evaluate,
+    open_folder,
+    ordered_episodes,
+    plain_env_id,
+    prepare,
+    summarize_folder,
+)
+from aem_agent.export import export as export_episodes
+from aem_agent.policies import make_policy
+from aem_agent.run_folder import RunFolder, differing, software_versions
+from aem_agent.summary import Summary
+from aem_agent.terminal import EvalProgress, print_comparison, print_episode, print_summary
+from aem_envs.cli_common import CliError, parse_settings
+
+INCOMPLETE = 3
+"""Exit code when errored or missing episodes remain."""
+
+
+def _console() -> Console:
+    console = Console(highlight=False, emoji=False)
+    if not console.is_terminal:  # a file or a pipe has no width: let tables have room
+        console.width = 120
+    return console
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2))
+
+
+def _config(args: argparse.Namespace) -> EvalConfig:
+    """What was asked for; with --resume, the folder's own except where asked otherwise, which is then refused."""
+    given = {f.name: getattr(args, f.name) for f in fields(EvalConfig) if hasattr(args, f.name)}
+    if "env" in given:
+        given["env"] = parse_settings(given["env"])
+    if given.get("model", "").startswith("openai:"):  # recorded, so that a resumed run asks the same endpoint
+        given.setdefault("base_url", os.environ.get("OPENAI_BASE_URL"))
+    if args.resume:
+        if args.out not in (None, args.resume):
+            raise CliError("--resume continues in its own folder: leave out --out")
+        stored = RunFolder.open(args.resume).config
+        given = {f.name: stored[f.name] for f in fields(EvalConfig) if f.name in stored} | given
+    if not given.get("env_id") or not given.get("model"):
+        raise CliError("say what to evaluate: aem-eval run ENV -m MODEL, or aem-eval run --resume DIR")
+    return EvalConfig(**given)
+
+
+def _default_out(config: EvalConfig) -> Path:
+    """runs/eval-ENV-MODEL-TIME, not used yet."""
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", f"{config.env_id.rpartition('/')[2]}-{Path(config.model).name}").strip("-.")
+    stem = f"eval-{slug}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 1000))
+    return next(path for name in names if not (path := Path("runs") / name).exists())
+
+
+def run(args: argparse.Namespace) -> int:
+    """`aem-eval run`."""
+    config = _config(args)
+    if args.concurrency < 1 or args.retries < 0:
+        raise CliError("--concurrency must be at least 1 and --retries at least 0")
+    plan = prepare(config)
+    if args.dry_run:
+        return _dry_run(plan, args)
+    if args.resume:
+        RunFolder.resume(args.resume, plan.record)  # refuses another configuration before a model is loaded
+    policy = make_policy(
+        plan.config.model,
+        env_id=plan.env_id,
+        prompt=config.prompt,
+        temperature=config.temperature,
+        max_new_tokens=config.max_new_tokens,
+        base_url=config.base_url,
+        concurrency=args.concurrency,
+        device=args.device,
+    )
+    folder = open_folder(plan, args.resume or args.out or _default_out(plan.config), resume=args.resume is not None)
+    _note_versions(folder)
+    with EvalProgress(plan.episodes, len(folder.completed())) as progress:
+        result = evaluate(plan, policy, folder, concurrency=args.concurrency, retries=args.retries, on_episode=progress)
+    if args.json:
+        _print_json(result.summary.to_json())
+    else:
+        console = _console()
+        print_summary(console, result.summary, plan.config.model)
+        console.print(f"{folder.path}  (aem-eval view {folder.path})", markup=False, soft_wrap=True)
+    if result.interrupted or result.summary.errors:
+        print(f"to play the rest: aem-eval run --resume {folder.path}", file=sys.stderr)
+    return 130 if result.interrupted else _code(result.summary)
+
+
+def _code(summary: Summary) -> int:
+    return INCOMPLETE if summary.errors or summary.missing else 0
+
+
+def _dry_run(plan: Plan, args: argparse.Namespace) -> int:
+    if args.json:
+        _print_json({**plan.record, "episodes": plan.episodes})
+        return 0
+    console = _console()
+    for key, value in plan.record.items():
+        console.print(f"{key:<16} {value}", markup=False, soft_wrap=True)
+    first = ", ".join(task.task_id for task in plan.tasks[:3]) + (", …" if len(plan.tasks) > 3 else "")
+    console.print(f"{'task ids':<16} {first}", markup=False, soft_wrap=True)
+    console.print(f"{'episodes':<16} {plan.episodes} (nothing was played)", markup=False)
+    return 0
+
+
+def _note_versions(folder: RunFolder) -> None:
+    """A resumed run mixes software versions: say so, since results may."""
+    then = json.loads((folder.path / "config.json").read_bytes()).get("versions", {})
+    now = software_versions()
+    changed = [f"{k} {then.get(k)} → {now.get(k)}" for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
+    if changed:
+        print(f"note: begun with other software: {', '.join(changed)}", file=sys.stderr)
+
+
+def score(args: argparse.Namespace) -> int:
+    """`aem-eval score`."""
+    folder = RunFolder.open(args.dir)
+    summary = summarize_folder(folder)
+    if args.json:
+        _print_json(summary.to_json())
+    else:
+        print_summary(_console(), summary, str(folder.config.get("model")))
+    return _code(summary)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """`aem-eval compare`."""
+    a, b = RunFolder.open(args.a), RunFolder.open(args.b)
+    kept = ("env", "split", "max_steps")
+    one, other = (
+        {"env_id": plain_env_id(str(run.config.get("env_id")))} | {key: run.config.get(key) for key in kept}
+        for run in (a, b)
+    )
+    different = differing(one, other)
+    if different and not args.force:
+        raise CliError(f"the runs are not comparable ({'; '.join(different)}): --force compares them anyway")
+    comparison = summaries.compare(a.episodes(), b.episodes(), seed=args.seed)
+    if comparison.other_data and not args.force:
+        raise CliError(f"{comparison.other_data} common tasks have other data in B: --force compares them anyway")
+    if args.json:
+        _print_json(comparison.to_json())
+    else:
+        names = (f"{path} ({folder.config.get('model')})" for path, folder in ((args.a, a), (args.b, b)))
+        print_comparison(_console(), comparison, *names)
+    return 0
+
+
+def view(args: argparse.Namespace) -> int:
+    """`aem-eval view`."""
+    folder = RunFolder.open(args.dir)
+    if args.episode is not None:
+        episodes = ordered_episodes(folder)
+        if not 1 <= args.episode <= len(episodes):
+            raise CliError(f"{args.dir} has episodes 1 to {len(episodes)}, not {args.episode}")
+        print_episode(_console(), episodes[args.episode - 1], args.episode, len(episodes))
+        return 0
+    summarize_folder(folder)
+    print(folder.report_path)
+    if not args.no_browser:
+        if not webbrowser.open(folder.report_path.resolve().as_uri()):
+            print("no browser here: open the file above", file=sys.stderr)
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """`aem-eval export`."""
+    episodes, steps = export_episodes(
+        RunFolder.open(args.dir).episodes(), args.out, format=args.format, only_won=not args.all
+    )
+    print(f"{episodes} episodes, {steps} steps → {args.out}")
+    return 0
+
+
+COMMANDS = {"run": run, "score": score, "compare": compare, "view": view, "export": export}
