@@ -27,7 +27,7 @@ class ByteTokenizer:
 class FakeTokenEngine:
     """A `TokenEngine` whose answers are a pure function of the request.
 
-    `reply` gives the text of a response from its request; without it, letters come from a hash of the request. `latency`
+    `reply` gives the text of a response from its request; without it, letters come from a hash of it. `latency`
     seconds pass per call. `fail` is asked at each call with its number, counted from 0: true raises `EngineError`.
     """
 

@@ -14,7 +14,7 @@ from aem_agent.model.sampler import Sampler
 from aem_agent.types import ContextOverflowError, EngineError, GenerateRequest, Response, TokenizerLike
 
 QUIET_ROUNDS = 3
-"""Turns of the event loop without a new request before a batch starts: coroutines woken together take a turn or two to ask."""
+"""Turns of the event loop without a new request before a batch starts: coroutines woken together need one or two."""
 
 PARITY_TOLERANCE = 1e-4
 """Largest difference in log-probs, nats, between trainer and engine after a weight sync in float32."""
@@ -30,8 +30,8 @@ class WeightParityError(EngineError):
 class TorchEngine:
     """A `TokenEngine` over a model in this process.
 
-    With `deterministic` (default) batches run inline in the event loop, requests ordered by seed; otherwise in one worker
-    thread, so that environments can move on meanwhile. With `share` the model is the trainer's own module.
+    With `deterministic` (default) batches run inline in the event loop, requests ordered by seed; otherwise in one
+    worker thread, so that environments can move on meanwhile. With `share` the model is the trainer's own module.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class TorchEngine:
     async def load_weights(self, state: Any) -> None:
         """Copy weights in place from a module of the same architecture or a state dict, and bump `version`.
 
-        Waits for running requests. A module is then compared on a probe prompt, cached sampling against its plain forward;
-        from a state dict every tensor is compared. A tied head counts once. Raises `WeightsMismatchError`,
+        Waits for running requests. A module is then compared on a probe prompt, cached sampling against its plain
+        forward; from a state dict every tensor is compared. Raises `WeightsMismatchError`,
         `WeightParityError`.
         """
         self._paused = True
@@ -114,7 +114,8 @@ class TorchEngine:
         prompt, new = len(request.prompt_token_ids), request.sampling.max_new_tokens
         if prompt + new > self.model.max_positions:
             raise ContextOverflowError(
-                f"prompt of {prompt} tokens and {new} new ones, the model takes {self.model.max_positions}: shorten the history"
+                f"prompt of {prompt} tokens and {new} new ones, the model takes {self.model.max_positions}: "
+                "shorten the history"
             )
         if prompt < 1 or new < 1:
             raise EngineError(f"a request needs a prompt and room for a token, not {prompt} and {new}")

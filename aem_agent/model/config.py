@@ -49,7 +49,7 @@ class DecoderConfig:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "DecoderConfig | None":
         """From a transformers config.json; None if it is not a plain Qwen2 or Qwen3 (other type, scaled rotary
-        positions, sliding windows, biases elsewhere). Raises `ModelFolderError` when entries are missing or malformed."""
+        positions, sliding windows, biases elsewhere). Raises `ModelFolderError` for missing or malformed entries."""
         family = raw.get("model_type")
         rope = {**(raw.get("rope_parameters") or {}), **(raw.get("rope_scaling") or {})}
         plain = (
@@ -65,7 +65,7 @@ class DecoderConfig:
             return None
         try:
             hidden, heads = int(raw["hidden_size"]), int(raw["num_attention_heads"])
-            eos = raw.get("eos_token_id")
+            eos: Any = raw.get("eos_token_id")
             return cls(
                 family="qwen3" if family == "qwen3" else "qwen2",
                 vocab_size=int(raw["vocab_size"]),

@@ -1,7 +1,7 @@
 """A compact decoder of the Qwen2 / Qwen3 family, one module for sampling and training.
 
-Pre-norm blocks of grouped-query attention with rotary positions and a SwiGLU feed-forward. Qwen2 has biases on q, k and v;
-Qwen3 normalises each head of q and k instead. Query, key and value weights are one matrix, gate and up another
+Pre-norm blocks of grouped-query attention with rotary positions and a SwiGLU feed-forward. Qwen2 has biases on q, k
+and v; Qwen3 normalises each head of q and k instead. Query, key and value weights are one matrix, gate and up another
 (fewer, larger products); `weights.py` splits them into transformers' names. Logits equal transformers' to 1e-5 in fp32.
 """
 
@@ -76,8 +76,9 @@ class Block(nn.Module):
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotary positions as one complex product: x Float[m, heads, hd] holds (real, imaginary) pairs, rope Complex[m, 1, hd/2]."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    """Rotary positions as one complex product: x Float[m, heads, hd] holds (real, imaginary) pairs, rope
+    Complex[m, 1, hd/2]."""
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rope).flatten(-2).type_as(x)
 
 

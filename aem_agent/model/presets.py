@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aem_agent.model.config import DecoderConfig, Family
+from aem_agent.model.config import DecoderConfig
 from aem_agent.model.decoder import Decoder
 from aem_agent.model.interface import ModelError
 from aem_agent.model.tokenizers import Tokenizer, TokenizerKind, train_tokenizer
@@ -21,14 +21,12 @@ class UnknownPresetError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class PresetConfig:
-    """What a made model consists of."""
+    """What a made model consists of. The architecture is Qwen3's: with Qwen2, transformers 5 insists on its tokenizer."""
 
     tokenizer: TokenizerKind = "word"
     """Word level with numbers merged ("cabinet 2") or apart, or byte-level BPE."""
     vocab_size: int = 4096
     """Upper bound of token ids; word level takes as many as the texts have."""
-    family: Family = "qwen2"
-    """Architecture: Qwen2 (biases on q, k, v) or Qwen3 (norms on q and k)."""
     hidden_size: int = 64
     """Width d."""
     layers: int = 3
@@ -51,7 +49,7 @@ class PresetConfig:
     def decoder(self, tokenizer: Tokenizer) -> DecoderConfig:
         """The decoder's shape for a trained tokenizer."""
         return DecoderConfig(
-            family=self.family,
+            family="qwen3",
             vocab_size=tokenizer.vocab_size,
             hidden_size=self.hidden_size,
             layers=self.layers,
@@ -71,7 +69,6 @@ PRESETS: dict[str, PresetConfig] = {
     "small": PresetConfig(
         tokenizer="byte-bpe",
         vocab_size=2048,
-        family="qwen3",
         hidden_size=256,
         layers=4,
         heads=4,
@@ -93,7 +90,7 @@ def preset(name: str, **changes: Any) -> PresetConfig:
 def make_preset(name: str | PresetConfig, out_dir: str | Path, seed: int, texts: Iterable[str]) -> Path:
     """Make a model folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json.
 
-    `texts` are environment texts and prompt templates; the same texts and seed give the same bytes. Raises `ModelError`.
+    `texts` are environment texts and prompt templates; the same texts and seed give the same bytes.
     """
     config = preset(name) if isinstance(name, str) else name
     tokenizer = train_tokenizer(config.tokenizer, texts, config.vocab_size)

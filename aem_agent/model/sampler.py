@@ -18,7 +18,7 @@ _MASK = (1 << 64) - 1
 
 
 def uniforms(seeds: Sequence[int], start: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Float[n, count] in (0, 1): numbers `start` … of each seed's stream (SplitMix64, 48 bits kept so that none rounds to 1)."""
+    """Float[n, count] in (0, 1): numbers `start` … of each seed's stream (SplitMix64; 48 bits, so that none rounds to 1)."""
     base = np.array([(s * 0xD1342543DE82EF95 + _GOLDEN) & _MASK for s in seeds], dtype=np.uint64)
     steps = np.arange(start + 1, start + count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     x = _mix(_mix(base)[:, None] + steps)
@@ -150,11 +150,13 @@ class Sampler:
         return done
 
     def _stopped(self, row: _Row) -> bool:
-        """A stop string ends in the newest token. Only a token that holds a string's last letter can have ended it."""
+        """A stop string ends in the newest token: only one that holds the string's last letter can have ended it.
+
+        A space may come from the decoder instead, and a letter beyond ASCII from several tokens."""
         piece = self._pieces.get(row.ids[-1])
         if piece is None:
             piece = self._pieces[row.ids[-1]] = self.tokenizer.decode(row.ids[-1:])
-        if all(s[-1].isascii() and not s[-1].isspace() and s[-1] not in piece for s in row.stop):
+        if all(s[-1].isascii() and s[-1] != " " and s[-1] not in piece for s in row.stop):
             return False
         text = self.tokenizer.decode(row.ids)
         return any(s in text for s in row.stop)

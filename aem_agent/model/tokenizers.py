@@ -1,18 +1,21 @@
 """Tokenizers: one quick wrapper for every tokenizer.json, and the two kinds that presets train.
 
-Word level: numbers are words, or belong to the name before them ("cabinet 2" is one token); line ends are tokens; decoding
-puts spaces back such that commands and tags read as a parser expects them. Byte level: BPE as in GPT-2, lossless.
+Word level: numbers are words, or belong to the name before them ("cabinet 2" is one token); line ends are tokens;
+decoding puts spaces back such that commands and tags read as a parser expects them. Byte level: BPE as in GPT-2,
+lossless.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers as tk
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from aem_agent.model.interface import ModelError, TokenizerMissingError, read_config
+from aem_agent.model.interface import TokenizerMissingError, read_config
 
 TokenizerKind = Literal["word", "word-number", "byte-bpe"]
 """Numbers merged with their names; numbers as words of their own; byte-level BPE."""
@@ -24,16 +27,22 @@ TAGS = ("<think>", "</think>", "<action>", "</action>")
 CACHE_SIZE = 65_536
 """Strings whose encoding is kept; when full, the older half is forgotten."""
 
-WORD = r"[A-Za-z]+(?:[-/'_][A-Za-z]+)*"
+_WORD = r"[A-Za-z]+(?:[-/'_][A-Za-z]+)*"
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_SPLITS: dict[TokenizerKind, str] = {
+    "word": rf"{_WORD}(?: [0-9]+(?![0-9]|\.[0-9]))?|{_NUMBER}|\n|[^\sA-Za-z0-9]",
+    "word-number": rf"{_WORD}|{_NUMBER}|\n|[^\sA-Za-z0-9]",
+}
 
 
 class Tokenizer:
-    """A tokenizer.json with an end token; encodings of strings seen before come from a cache. Not for several threads."""
+    """A tokenizer.json with an end token; strings seen before are encoded from a cache. Not for several threads."""
 
     def __init__(self, inner: tk.Tokenizer, eos_token_id: int, pad_token_id: int | None = None) -> None:
         self.inner = inner
         self.eos_token_id = eos_token_id
         self.pad_token_id = eos_token_id if pad_token_id is None else pad_token_id
+        self._words = _quick_words(inner)
         self._encoded: dict[str, list[int]] = {}
         self._decoded: dict[tuple[int, ...], str] = {}
 
@@ -46,7 +55,10 @@ class Tokenizer:
         """Token ids without any token added at start or end. Do not change the returned list: it is the cached one."""
         ids = self._encoded.get(text)
         if ids is None:
-            ids = self.inner.encode(text, add_special_tokens=False).ids
+            if self._words is not None and text.isascii():
+                ids = self._words.encode(text)
+            else:
+                ids = self.inner.encode(text, add_special_tokens=False).ids
             _remember(self._encoded, text, ids)
         return ids
 
@@ -113,16 +125,14 @@ def train_tokenizer(kind: TokenizerKind, texts: Iterable[str], vocab_size: int) 
         inner = tk.Tokenizer(models.BPE())
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
-        inner.add_special_tokens([EOS, PAD])
-        inner.add_tokens([tk.AddedToken(tag, normalized=False) for tag in TAGS])
         trainer: Any = trainers.BpeTrainer(
             vocab_size=vocab_size - len(TAGS) - 2,
             show_progress=False,
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         )
-        inner.train_from_iterator(texts, trainer)
+        inner.train_from_iterator(map(_without_tags, texts), trainer)
     else:
-        inner = _word_level(kind == "word")
+        inner = _word_level(kind)
         counts = _count_words(inner, texts)
         specials = (PAD, EOS, UNK, *TAGS)
         words = sorted((w for w in counts if w not in specials), key=lambda w: (-counts[w], w))
@@ -130,16 +140,50 @@ def train_tokenizer(kind: TokenizerKind, texts: Iterable[str], vocab_size: int) 
         inner.model = models.WordLevel(vocab, unk_token=UNK)
     inner.add_special_tokens([PAD, EOS, UNK] if kind != "byte-bpe" else [PAD, EOS])
     inner.add_tokens([tk.AddedToken(tag, normalized=False) for tag in TAGS])
-    return Tokenizer(inner, inner.token_to_id(EOS), inner.token_to_id(PAD))
+    vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
+    return Tokenizer(inner, vocabulary[EOS], vocabulary[PAD])
 
 
-def _word_level(merge_numbers: bool) -> tk.Tokenizer:
+class _QuickWords(dict[str, int]):
+    """A word-level tokenizer's `encode` in plain Python, several times as quick as the general one; ASCII texts only.
+
+    Maps words as they are written to ids, filled as words are met.
+    """
+
+    def __init__(self, split: str, vocabulary: dict[str, int], unknown: int) -> None:
+        super().__init__()
+        marks = [word for word in vocabulary if word.startswith("<") and word.endswith(">")]
+        words, sign = split.rsplit("|", 1)
+        self._find = re.compile("|".join([words, *map(re.escape, marks), sign]), re.ASCII).findall
+        self._vocabulary, self._unknown, self._marks = vocabulary, unknown, frozenset(marks)
+
+    def encode(self, text: str) -> list[int]:
+        return list(map(self.__getitem__, self._find(text)))
+
+    def __missing__(self, word: str) -> int:
+        found = self._vocabulary.get(word if word in self._marks else word.lower(), self._unknown)
+        _remember(self, word, found)
+        return found
+
+
+def _quick_words(inner: tk.Tokenizer) -> _QuickWords | None:
+    """For a tokenizer that splits as ours do; None for any other."""
+    unknown = inner.token_to_id(UNK)
+    if not isinstance(inner.model, models.WordLevel) or unknown is None:
+        return None
+    for kind, split in _SPLITS.items():
+        ours = _word_level(kind)
+        parts = ((inner.pre_tokenizer, ours.pre_tokenizer), (inner.normalizer, ours.normalizer))
+        if all(a is not None and a.__getstate__() == b.__getstate__() for a, b in parts):
+            return _QuickWords(split, inner.get_vocab(with_added_tokens=True), unknown)
+    return None
+
+
+def _word_level(kind: TokenizerKind) -> tk.Tokenizer:
     """Lower case; words, numbers, single signs and line ends; spaces are dropped and put back by the decoder."""
     inner = tk.Tokenizer(models.WordLevel({UNK: 0}, unk_token=UNK))
-    word = f"{WORD} [0-9]+(?![0-9.])|{WORD}" if merge_numbers else WORD
     inner.normalizer = normalizers.Lowercase()
-    pattern = tk.Regex(rf"{word}|[0-9]+(?:\.[0-9]+)?|\n|[^\sA-Za-z0-9]")
-    inner.pre_tokenizer = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
+    inner.pre_tokenizer = pre_tokenizers.Split(tk.Regex(_SPLITS[kind]), behavior="removed", invert=True)
     opening, closing = "([", ".,:;!?)]'"
     tidy = [(f" {sign}", sign) for sign in closing] + [(f"{sign} ", sign) for sign in opening]
     tidy += [(" \n", "\n"), ("\n ", "\n")]
@@ -155,11 +199,13 @@ def _count_words(inner: tk.Tokenizer, texts: Iterable[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     normalizer, splitter = inner.normalizer, inner.pre_tokenizer
     for text in texts:
-        for tag in TAGS:
-            text = text.replace(tag, " ")
-        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(_without_tags(text))):
             counts[word] = counts.get(word, 0) + 1
     return counts
+
+
+def _without_tags(text: str) -> str:
+    return reduce(lambda rest, tag: rest.replace(tag, " "), TAGS, text)
 
 
 def _special_id(inner: tk.Tokenizer, name: Any, fallback: Any) -> int | None:
@@ -180,6 +226,3 @@ def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
         for old in list(cache)[: CACHE_SIZE // 2]:
             del cache[old]
     cache[key] = value
-
-
-__all__ = ["EOS", "PAD", "TAGS", "UNK", "ModelError", "Tokenizer", "TokenizerKind", "train_tokenizer"]

@@ -50,12 +50,12 @@ def _paired(part: str) -> bool:
 
 def _interleave(theirs: Tensor, head_dim: int) -> Tensor:
     """transformers pairs rows j and j + hd/2 of a head for rotation; the decoder keeps the two next to each other."""
-    return theirs.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+    return theirs.reshape(-1, 2, head_dim // 2, *theirs.shape[1:]).transpose(1, 2).reshape(theirs.shape)
 
 
 def _separate(ours: Tensor, head_dim: int) -> Tensor:
     """The inverse of `_interleave`."""
-    return ours.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+    return ours.reshape(-1, head_dim // 2, 2, *ours.shape[1:]).transpose(1, 2).reshape(ours.shape)
 
 
 def export_weights(model: Decoder) -> Iterator[tuple[str, Tensor]]:

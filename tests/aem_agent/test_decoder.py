@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-transformers = pytest.importorskip("transformers")
+import transformers
 
 from aem_agent.model.config import DecoderConfig
 from aem_agent.model.decoder import Decoder
@@ -167,7 +166,11 @@ def test_folder_errors_are_typed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"num_hidden_layers": 4}, "lack"), ({"num_hidden_layers": 2}, "does not have"), ({"intermediate_size": 50}, "asks")],
+    [
+        ({"num_hidden_layers": 4}, "lack"),
+        ({"num_hidden_layers": 2}, "does not have"),
+        ({"intermediate_size": 50}, "asks"),
+    ],
 )
 def test_weights_that_do_not_fit(tmp_path: Path, change: dict[str, int], message: str) -> None:
     make().save(tmp_path)

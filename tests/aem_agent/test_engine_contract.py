@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("transformers")
-
 from aem_agent.engines import token_engines
 from aem_agent.engines.fake import ByteTokenizer, FakeTokenEngine, ScriptedEngine
 from aem_agent.model.presets import PresetConfig, make_preset

@@ -2,13 +2,10 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("transformers")
 
 from aem_agent.model.interface import LanguageModel, load_model, load_tokenizer
 from aem_agent.model.presets import PresetConfig, make_preset
@@ -28,7 +25,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         return load_model(folder), load_tokenizer(folder)
     from aem_agent.model.hf import load_transformers_model
 
-    raw = {"model_type": "qwen2"}
+    raw = {"model_type": "qwen3"}
     model = load_transformers_model(folder, raw, device=torch.device("cpu"), dtype=torch.float32)
     return model, load_tokenizer(folder)
 

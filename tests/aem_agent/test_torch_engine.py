@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("transformers")
-
 from aem_agent.engines.torch_engine import TorchEngine, WeightParityError, assert_parity
 from aem_agent.model.decoder import Decoder
 from aem_agent.model.interface import LanguageModel, WeightsMismatchError, load_model, load_tokenizer
