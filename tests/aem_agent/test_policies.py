@@ -65,6 +65,22 @@ def test_random_without_a_finite_set_of_actions() -> None:
     assert len({turn.action for episode in runs[0] for turn in episode.turns}) > 30
 
 
+def test_random_episodes_on_one_action_space_do_not_disturb_each_other() -> None:
+    policy, env = make_policy("random"), Endless()
+    task = TaskRef("test/Endless-v0", "1", "test")
+
+    async def draw(together: bool) -> list[str]:
+        one, two = policy.start(env, task, 1), policy.start(env, task, 2)
+        drawn = []
+        for _ in range(4):
+            drawn.append((await one.act("", {})).action)
+            if together:
+                await two.act("", {})
+        return drawn
+
+    assert asyncio.run(draw(together=True)) == asyncio.run(draw(together=False))
+
+
 def test_scripts_from_files(tmp_path: Path) -> None:
     file = tmp_path / "script"
     for text in ('["go east", "go east"]', "go east\ngo east\n", json.dumps({TASK.task_id: ["go east", "go east"]})):
@@ -253,6 +269,8 @@ def test_a_model_folder_plays_as_it_was_trained(tiny_folder: Path) -> None:
     assert isinstance(policy, ModelPolicy) and policy.trainable
     assert policy.spec == PlainSpec(window=2) and policy.prompt_limit == 194
     assert policy.sampling == Sampling(temperature=0.4, max_new_tokens=6, stop=("\n",))
+    shorter = make_policy(str(tiny_folder), max_new_tokens=4)
+    assert isinstance(shorter, ModelPolicy) and shorter.sampling.max_new_tokens == 4
     runs = [play(make_policy(str(tiny_folder)), concurrency=c) for c in (2, 2)]
     assert [e.identity() for e in runs[0]] == [e.identity() for e in runs[1]]
     turn = runs[0][0].turns[1]
