@@ -32,6 +32,7 @@ KNOWN_DIALECTS: dict[tuple[str, str], Dialect] = {
 }
 """(domain hash, grammar hash) → dialect, for the pairs whose rules the native engine reproduces."""
 
+_KINDS = ("agent", "location", "receptacle", "object", "otype", "rtype")
 _TASK = "Your task is to: "
 _TASK_TEXT = re.compile(r"[A-Za-z0-9 ,.'()/:_-]{1,400}\Z")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}\Z", re.ASCII)
@@ -92,8 +93,8 @@ def parse_problem(text: str, *, task: str, dialect: Dialect, name: str) -> Probl
     head, goal = _HEAD.match(text), _GOAL.search(text)
     if not head or not goal or goal.start() < head.end():
         raise GameFileError(f"{name}: pddl_problem is cut off or not an alfred problem (objects, init and goal wanted)")
-    objects = tuple(_objects(head[2], name))
-    facts = tuple(_facts(text[head.end() : goal.start()], name))
+    objects = _objects(head[2], name)
+    facts = _facts(text[head.end() : goal.start()], name)
     tail = text[goal.end() :]
     tokens = re.findall(r"[()]|[^\s()]+", _METRIC.sub("", tail) if ":metric" in tail.lower() else tail)
     if len(tokens) > MAX_GOAL_TOKENS:
@@ -109,28 +110,29 @@ def parse_problem(text: str, *, task: str, dialect: Dialect, name: str) -> Probl
 
 def check_problem(problem: Problem, *, name: str) -> None:
     """Raise GameFileError unless every fact has a known predicate and declared arguments of the right types."""
-    members: dict[str, set[str]] = {
-        kind: set() for kind in ("agent", "location", "receptacle", "object", "otype", "rtype")
-    }
+    members: dict[str, set[str]] = {kind: set() for kind in _KINDS}
     for identifier, kind in problem.objects:
         if kind not in members:
             raise GameFileError(f"{name}: object {identifier[:60]!r} has the unknown type {kind[:60]!r}")
-        members[kind].add(identifier.lower())
+        members[kind].add(identifier)
     if len({identifier.lower() for identifier, _ in problem.objects}) != len(problem.objects):
         raise GameFileError(f"{name}: an object is declared twice (PDDL names are case-blind)")
     if (n_agents := len(members["agent"])) != 1:
         raise GameFileError(f"{name}: {n_agents} agents are declared; exactly one is wanted")
-    columns: dict[str, list[Fact]] = {}
+    rows: dict[str, list[Fact]] = {}
     for fact in problem.facts:
-        columns.setdefault(fact[0], []).append(fact)
-    for predicate, facts in columns.items():
+        rows.setdefault(fact[0], []).append(fact)
+    for predicate, facts in rows.items():
         signature = SIGNATURES.get(predicate.lower())
         if signature is None:
             raise GameFileError(f"{name}: unknown predicate {predicate[:60]!r} in the initial state")
         if set(map(len, facts)) != {len(signature) + 1}:
             raise GameFileError(f"{name}: a fact of {predicate!r} has the wrong number of arguments")
         for kind, column in zip(signature, list(zip(*facts, strict=True))[1:], strict=True):
-            if strangers := {argument.lower() for argument in set(column)} - members[kind]:
+            if members[kind].issuperset(column):
+                continue
+            known = set(map(str.lower, members[kind]))  # written in another case, perhaps
+            if strangers := set(map(str.lower, column)) - known:
                 raise GameFileError(f"{name}: {min(strangers)[:60]!r} in {predicate!r} is not a declared {kind}")
 
 
@@ -199,35 +201,41 @@ def _split_task(grammar: str, name: str) -> tuple[str, tuple[int, int]]:
     return task, (start, end)
 
 
-def _objects(text: str, name: str) -> Iterator[tuple[str, str]]:
+def _objects(text: str, name: str) -> tuple[tuple[str, str], ...]:
     """`a b - type c - type` → (a, type), (b, type), (c, type)."""
+    tokens = text.split()
+    if tokens[1::3].count("-") * 3 == len(tokens) == tokens.count("-") * 3:  # one by one, as in most files: quick
+        return tuple(zip(tokens[::3], map(str.lower, tokens[2::3]), strict=True))
+    typed: list[tuple[str, str]] = []
     waiting: list[str] = []
-    tokens = iter(text.split())
-    for token in tokens:
+    stream = iter(tokens)
+    for token in stream:
         if token != "-":
             waiting.append(token)
             continue
-        kind = next(tokens, "").lower()
-        for identifier in waiting:
-            yield identifier, kind
+        kind = next(stream, "").lower()
+        typed += [(identifier, kind) for identifier in waiting]
         waiting.clear()
     if waiting:
         raise GameFileError(f"{name}: object {waiting[0][:60]!r} is declared without a type")
+    return tuple(typed)
 
 
-def _facts(text: str, name: str) -> Iterator[Fact]:
+def _facts(text: str, name: str) -> tuple[Fact, ...]:
     """Flat atoms only: splitting at parentheses is several times faster than a general reader."""
     if "=" in text:
         text = _DISTANCE.sub("", text)  # distances: the real engine drops them too
     pieces = text.split("(")
     if pieces[0].strip():
         raise GameFileError(f"{name}: stray text {pieces[0].strip()[:60]!r} in the initial state")
+    facts: list[Fact] = []
     for piece in pieces[1:]:
         inside, closed, after = piece.partition(")")
         fact = tuple(inside.split())
         if not closed or not fact or (after and not after.isspace()):
             raise GameFileError(f"{name}: malformed fact ({piece.strip()[:80]!r} in the initial state)")
-        yield fact
+        facts.append(fact)
+    return tuple(facts)
 
 
 def _next(tokens: Iterator[str], name: str) -> str:
@@ -248,7 +256,7 @@ def _formula(tokens: Iterator[str], token: str, name: str, depth: int) -> Formul
     if operator in ("exists", "forall"):
         if _next(tokens, name) != "(":
             raise GameFileError(f"{name}: {operator} in the goal lacks its list of variables")
-        variables = tuple(_objects(" ".join(_until_close(tokens, name)), name))
+        variables = _objects(" ".join(_until_close(tokens, name)), name)
         body = _formula(tokens, _next(tokens, name), name, depth + 1)
         if _next(tokens, name) != ")":
             raise GameFileError(f"{name}: {operator} in the goal takes one formula")
