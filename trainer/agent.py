@@ -1,11 +1,11 @@
-"""How the model of a run is spoken to: prompts, parser, sampling. One object serves demonstrations, rollouts and export."""
+"""How the model of a run is spoken to: prompts, parser, sampling; for demonstrations, rollouts and export alike."""
 
 from pathlib import Path
 
 from aem_agent.agent_config import AgentConfig
 from aem_agent.loading import chat_frame
 from aem_agent.model_policies import ModelPolicy
-from aem_agent.prompter import TokenPrompter, cached_encoder
+from aem_agent.prompter import TokenPrompter
 from aem_agent.types import Episode, Response, Sampling, TokenEngine, TokenizerLike
 from trainer.config import TrainConfig
 

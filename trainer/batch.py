@@ -240,7 +240,7 @@ class Packer:
         self._open: int | None = None
 
     def add(self, turn: Turn, episode: int, group: int, *, join: bool) -> None:
-        """Append one turn; with `join` to the sequence of the episode's last turn, if its prompt extends that sequence."""
+        """Append one turn; with `join` to the sequence of the episode's last turn, if its prompt extends it."""
         if not turn.prompt_token_ids or not turn.response.token_ids:
             raise BatchError("a turn has no token ids: only token engines (engine torch) record training data")
         self.prompt(turn.prompt_token_ids, episode, join=join)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -68,7 +69,7 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     kept = latest_path(root)
     try:
         write_folder(target, write)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         rest = f"the last good one, {kept}, is kept" if kept else "there is no earlier one"
         raise CheckpointError(
             f"cannot write checkpoint {target}: {error}; {rest}; free space, then `aem-train resume`"

@@ -233,7 +233,7 @@ class EvaluationConfig:
     interim_tasks: int = 60
     """Held-out tasks of the evaluations in between; they choose the best weights."""
     interim_split: str | None = None
-    """Split of the evaluations in between; None: the same. Choose another where the best weights' figure must be unbiased."""
+    """Split of the evaluations in between; None: the same. Another one keeps the figure after RL free of selection."""
     temperature: float = 0.4
     """Temperature of the sampled evaluation; every evaluation is also done greedily."""
     max_steps: int | None = None

@@ -25,7 +25,7 @@ GAMES_AT_ONCE = 200
 
 
 class Demonstrator:
-    """An expert as a policy that says its actions in the model's tokens, after the prompts the model would have seen."""
+    """An expert as a policy that says its actions in the model's tokens, after prompts the model would have seen."""
 
     trainable = False
 
@@ -103,7 +103,7 @@ def play_experts(agent: Agent, pool: Sequence[TaskRef], *, explore: bool, seed: 
 
 
 def read_recorded(agent: Agent, path: Path) -> Batch:
-    """Won episodes of an `episodes.jsonl` or of an SFT export (`aem-eval export`), prompts made anew by the recipe's spec.
+    """Won episodes of an `episodes.jsonl` or of an SFT export (`aem-eval export`), with prompts of the recipe's spec.
 
     Raises:
         DemonstrationError: no such file, a line of another kind, or no won episode.

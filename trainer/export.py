@@ -42,7 +42,7 @@ def preset_folder(config: TrainConfig, folder: Path, pool: Sequence[TaskRef]) ->
 
 
 def corpus(config: TrainConfig, pool: Sequence[TaskRef]) -> Iterator[str]:
-    """Texts a run's model will see: prompts' pieces, observations and actions of games played by an expert that errs."""
+    """Texts a run's model will see: prompts' pieces, observations and actions of games of an expert that errs."""
     spec, _ = AgentConfig(config.model.prompt, dict(config.model.prompt_options)).build()
     texts = env_text(config.env.id)
     rng = random.Random(config.seed)
@@ -75,7 +75,7 @@ def _texts(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def export_model(model: LanguageModel, agent: Agent, source: Path, folder: Path) -> None:
-    """A standard transformers folder, tokenizer included, and `aem.json`, so that `aem-eval run ENV -m FOLDER` works."""
+    """A standard transformers folder with tokenizer, and `aem.json`, so that `aem-eval run ENV -m FOLDER` works."""
     model.save(folder)
     for path in source.iterdir():
         if path.is_file() and (path.name in _TOKENIZER_FILES or path.name.startswith("tokenizer")):

@@ -19,15 +19,16 @@ Record = dict[str, Any]
 
 
 class MetricsLog:
-    """`metrics.jsonl`: append-only, flushed per line; `kind` is `warmstart`, `explore`, `rl`, `evaluation` or `phase`."""
+    """`metrics.jsonl`, flushed per line; `kind` is `warmstart`, `explore`, `rl`, `evaluation` or `phase`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: list[Record] = []
 
     def rewind(self, stage: int, step: int) -> None:
-        """Read the file and drop what lies after `step` of `stage`: steps that are run again after a crash."""
-        kept = [r for r in read_records(self.path) if (r["stage"], r["step"]) <= (stage, step)]
+        """Read the file and drop what is done again: all after `step` of `stage`, and the last evaluation."""
+        records = read_records(self.path)
+        kept = [r for r in records if (r["stage"], r["step"]) <= (stage, step) and r.get("when") != "after"]
         self.path.write_text("".join(_line(r) for r in kept), encoding="utf-8")
         self.records = kept
 
@@ -108,8 +109,8 @@ def require_finite(values: Mapping[str, Tensor | float], where: str) -> None:
 def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprobs: Tensor) -> dict[str, Tensor | float]:
     """What the rollouts of one step look like, before any update.
 
-    entropies, logprobs [N] of the sampling policy. Response entropy is estimated by the sum of token entropies along the
-    response (AEM.md's chain rule), nats.
+    entropies, logprobs [N] of the sampling policy. Response entropy is estimated by the sum of token entropies along
+    the response (chain rule), nats.
     """
     n_groups = int(outcomes.group_of_episode.max()) + 1
     wins = segment_mean(outcomes.won.float(), outcomes.group_of_episode, n_groups)

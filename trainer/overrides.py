@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 
 def override(config: Config, settings: Sequence[str]) -> Config:
-    """`config` with `["optimiser.lr=1e-3", "env.kwargs.max_steps=20"]` applied, each value checked against its field's type.
+    """`config` with settings such as `"optimiser.lr=1e-3"` applied, each value checked against its field's type.
 
     Raises:
         ConfigError: unknown key (with the nearest known one), a value of the wrong type, or a value `check` refuses.

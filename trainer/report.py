@@ -92,7 +92,7 @@ def _success(rl: Sequence[Record], evaluations: Sequence[Record]) -> Markup:
         name = "held out, greedy" if temperature == 0 else f"held out, temperature {temperature:g}"
         steps = [float(r["step"]) for r in rows]
         series.append(Series(name, steps, _values(rows, "success"), _values(rows, "low"), _values(rows, "high")))
-    note = f"Training success is a moving average over {WINDOW} steps with its 95 % band; held-out bands are Wilson intervals."
+    note = f"Training success: moving average over {WINDOW} steps with its 95 % band. Held out: Wilson intervals."
     return join(line_chart(series, x_label="RL step", percent=True, y_range=(0.0, 1.0)), paragraph(note, note=True))
 
 

@@ -1,7 +1,7 @@
 """What the models say of a batch: log-probs and entropies of the response tokens, and a critic's values.
 
-The sampler of this project records log-probs and full-vocabulary entropies as it draws, equal to a forward pass over the
-same weights, so scoring needs no forward pass then. Engines that return neither get one.
+The sampler of this project records log-probs and full-vocabulary entropies as it draws, equal to a forward pass over
+the same weights, so scoring needs no forward pass then. Engines that return neither get one.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ def score(
     final_prompts: Sequence[Sequence[int]] = (),
     max_tokens: int | None = None,
 ) -> Scores:
-    """Scores of the sampling policy; runs the model only for what the sampler did not record and for a critic's values."""
+    """Scores of the sampling policy; runs the model only for what the sampler did not record, and for a critic."""
     if batch.old_logprobs is not None and batch.entropies is not None and critic is None:
         return Scores(batch.old_logprobs, batch.entropies)
     logprobs, entropies, values = [], [], []

@@ -37,10 +37,10 @@ When = Literal["before", "during", "after"]
 
 
 class Session:
-    """One run in one folder. `open_session` makes or resumes it; `trainer.loop.train` drives it.
+    """One run in one folder. `trainer.runs` makes or resumes it; `trainer.loop.train` drives it.
 
-    Every random stream is derived from (seed, purpose, step), so there is no generator state to save: a run that goes on
-    from a checkpoint draws what it would have drawn.
+    Every random stream is derived from (seed, purpose, step), so there is no generator state to save: a run that goes
+    on from a checkpoint draws what it would have drawn.
     """
 
     def __init__(self, config: TrainConfig, folder: RunFolder, reporter: Reporter) -> None:

@@ -9,8 +9,8 @@ from aem_agent.types import TokenEngine
 def push(model: LanguageModel, engine: TokenEngine) -> int:
     """Hand the engine the newest weights and return its new version.
 
-    The engine asserts that its log-probs equal the trainer's afterwards; besides, the first forward pass of every update
-    is compared with what the sampler recorded (`trainer.update`), so stale weights cannot go unnoticed for a step.
+    The engine asserts that its log-probs equal the trainer's afterwards; besides, the first forward pass of every
+    update is compared with what the sampler recorded (`trainer.update`): stale weights cannot go unnoticed for a step.
     An engine that shares the module copies nothing.
     """
     asyncio.run(engine.load_weights(model))

@@ -54,14 +54,15 @@ def clone(session: "Session", stage: int, steps: int) -> None:
             for group in learner.optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, config.lr, config.warmup)
             losses.append(clone_step(learner.model, learner.optimiser, batch, sequences, session.device))
-            if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
+            save = (step + 1) % config.save_every == 0
+            if (step + 1) % LOG_EVERY == 0 or save or step + 1 == steps:
                 loss = torch.stack(losses).mean()
                 require_finite({"loss": loss}, f"{name} step {step + 1}")
                 session.log.write(name, stage, step + 1, {"loss": loss})
                 losses.clear()
                 advance(step + 1, f"loss {float(loss):.3f}")
             session.finish_clone_step(stage, step + 1)
-            if (step + 1) % config.save_every == 0:
+            if save:  # after a record, so that a resumed run averages over the same steps
                 session.save()
 
 

@@ -1,4 +1,4 @@
-"""A test bed for entropy modulation: a weak, exploratory start with high entropy, reward 10/0 and nothing that shapes it."""
+"""A test bed for entropy modulation: an exploratory start with high entropy, reward 10/0, nothing that shapes it."""
 
 from trainer.config import (
     AlgorithmConfig,
