@@ -59,9 +59,13 @@ def find_folder(data: str | Path | None = None) -> Path:
     root = Path(named).expanduser()
     if not root.is_dir():
         raise DataUnavailableError(f"no official ALFWorld data: {root} is not a folder; {how}")
-    for folder in (root, *(root / version for version in VERSIONS)):
-        if any((folder / split).is_dir() for split in SPLITS):
-            return folder
+    folders = [
+        folder
+        for folder in (root, *(root / version for version in VERSIONS))
+        if any((folder / split).is_dir() for split in SPLITS)
+    ]
+    if folders:  # one that holds only trajectories gives way to one with games
+        return next((f for f in folders if next(f.glob(f"*/*/*/{GAME}"), None)), folders[0])
     raise DataUnavailableError(f"no official ALFWorld data in {root}: no {VERSIONS[0]}/{{{','.join(SPLITS)}}}; {how}")
 
 

@@ -146,6 +146,6 @@ def test_exported_games_are_won_in_the_real_engine(
 
 
 def test_help_is_quick() -> None:
-    script = "import sys, aem_envs.data_cli as c; c.parser(); print(*{'rich', 'httpx', 'torch', 'tyro'} & set(sys.modules))"
+    script = "import sys, aem_envs.data_cli as c; c.parser(); print(*{'rich', 'httpx', 'torch'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

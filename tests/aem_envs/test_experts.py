@@ -116,7 +116,7 @@ def test_noise_includes_refused_commands() -> None:
 
 
 def test_plans_from_where_others_have_moved_it() -> None:
-    problem = generate("train", 2, task_type="pick_clean_then_place_in_recep")
+    problem = generate("train", 2, task_type="pick_clean_then_place_in_recep", dialect="old")
     world = World.compile(problem)
     wanted = world.task.object_type
     other = next(n for n in world.object_names if planner.kind_of(n) not in (wanted, "desklamp") and n.endswith(" 1"))
@@ -126,7 +126,8 @@ def test_plans_from_where_others_have_moved_it() -> None:
     place = places[other][0]
     before = (f"go to {place}", f"open {place}", f"take {other} from {place}", "inventory")
     for expert in (Expert(), SearchExpert(), SearchExpert(order="prior")):
-        assert play(problem, expert, before=before)
+        actions = play(problem, expert, before=before)
+        assert actions[4] == f"put {other} in/on {place}", "it knows where it stands and what it holds"
 
 
 def test_search_learns_only_from_texts() -> None:
@@ -171,6 +172,14 @@ def test_reading_contents(text: str, things: list[str]) -> None:
     belief = reader.first_belief(opening, "room")
     reader.update(belief, "go to shelf 1", text, expected=True)
     assert belief.contents == {"shelf 1": things}
+
+
+def test_cooling_undoes_heating() -> None:
+    room = "Looking quickly around you, you see a fridge 1, and a microwave 1."
+    belief = reader.first_belief(f"{room}\n\nYour task is to: put a hot egg in fridge.", "room")
+    for verb, appliance, treated in (("heat", "microwave 1", {"egg 1"}), ("cool", "fridge 1", set())):
+        reader.update(belief, "", f"You {verb} the egg 1 using the {appliance}.", expected=True)
+        assert belief.treated == treated
 
 
 def test_walkthrough_wins() -> None:

@@ -50,6 +50,13 @@ def test_filters_order_and_types(made: Path) -> None:
     assert OfficialData(made / "json_2.1.3").folder == data.folder
 
 
+def test_a_version_without_games_gives_way(made: Path) -> None:
+    (_make(made / "json_2.1.1" / "train", "pick_and_place_simple-Mug-None-Shelf-1") / "game.tw-pddl").unlink()
+    assert OfficialData(made).folder == made / "json_2.1.3"
+    _make(made / "json_2.1.1" / "train", "pick_and_place_simple-Cup-None-Shelf-1")
+    assert OfficialData(made).folder == made / "json_2.1.1"
+
+
 def test_hash_follows_the_files(made: Path) -> None:
     before = OfficialData(made).data_hash("train")
     assert OfficialData(made).data_hash("train") == before

@@ -63,7 +63,8 @@ def test_content_decides_between_seen_and_train(monkeypatch: pytest.MonkeyPatch)
 
 def test_task_ids() -> None:
     ids = task_ids("valid_seen", size="official")
-    assert len(ids) == VALID_GAMES and ids[0] == "official/valid_seen/000000" and ids[-1] == "official/valid_seen/000503"
+    assert len(ids) == VALID_GAMES
+    assert (ids[0], ids[-1]) == ("official/valid_seen/000000", "official/valid_seen/000503")
     assert list(task_ids("train", 3)) == ["small/train/000000", "small/train/000001", "small/train/000002"]
     assert list(ids[2:4]) == ["official/valid_seen/000002", "official/valid_seen/000003"]
     assert len(task_ids("valid_unseen", 10_000)) == VALID_GAMES
