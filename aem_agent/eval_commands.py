@@ -51,7 +51,7 @@ def _config(args: argparse.Namespace) -> EvalConfig:
     given = {f.name: getattr(args, f.name) for f in fields(EvalConfig) if hasattr(args, f.name)}
     if "env" in given:
         given["env"] = parse_settings(given["env"])
-    if given.get("model", "").startswith("openai:"):  # recorded, so that a resumed run asks the same endpoint
+    if not args.resume and given.get("model", "").startswith("openai:"):  # recorded: a resumed run asks the same one
         given.setdefault("base_url", os.environ.get("OPENAI_BASE_URL"))
     if args.resume:
         if args.out not in (None, args.resume):
@@ -176,9 +176,8 @@ def view(args: argparse.Namespace) -> int:
         return 0
     summarize_folder(folder)
     print(folder.report_path)
-    if not args.no_browser:
-        if not webbrowser.open(folder.report_path.resolve().as_uri()):
-            print("no browser here: open the file above", file=sys.stderr)
+    if not args.no_browser and not webbrowser.open(folder.report_path.resolve().as_uri()):
+        print("no browser here: open the file above", file=sys.stderr)
     return 0
 
 

@@ -121,6 +121,7 @@ def paired_bootstrap(
     """Percentile bootstrap over tasks of mean(b − a); `a[i]` and `b[i]` are two runs' means on the same task.
 
     Source: Efron & Tibshirani 1993, §13.3. Draws come from a Generator of its own, so equal inputs give equal results.
+    Where every task differs by the same amount the interval has no width: it then says nothing of tasks not played.
 
     Raises:
         ValueError: different lengths, or no task.
