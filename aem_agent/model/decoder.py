@@ -50,17 +50,17 @@ class Block(nn.Module):
         self.down = nn.Linear(c.ffn, c.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rope: Tensor, attention: Attention, chosen: Tensor | None = None) -> Tensor:
-        """x Float[m, d], rope Complex[m, 1, hd/2] → Float[m, d]; with `chosen` (Long[n]) only those rows are carried on,
-        though all give keys and values: the final layer needs no more."""
+        """x Float[m, d], rope Complex[m, 1, hd/2] → Float[m, d]; with `chosen` (Long[n]) only those rows are carried
+        on, though all give keys and values: the final layer needs no more."""
         c = self.config
         h = self.norm1(x)
         if chosen is None:
             qkv = self.qkv(h).view(-1, c.heads + 2 * c.kv_heads, c.head_dim)
-            qk, v = qkv.split([c.heads + c.kv_heads, c.kv_heads], dim=1)
+            qk, v = torch.split(qkv, [c.heads + c.kv_heads, c.kv_heads], dim=1)
             if c.family == "qwen3":
-                q, k = qk.split([c.heads, c.kv_heads], dim=1)
+                q, k = torch.split(qk, [c.heads, c.kv_heads], dim=1)
                 qk = torch.cat([self.q_norm(q), self.k_norm(k)], dim=1)
-            q, k = rotate(qk, rope).split([c.heads, c.kv_heads], dim=1)
+            q, k = torch.split(rotate(qk, rope), [c.heads, c.kv_heads], dim=1)
         else:
             x, cut = x[chosen], c.heads * c.head_dim
             bias = self.qkv.bias
@@ -72,7 +72,7 @@ class Block(nn.Module):
             q, k = rotate(q, rope[chosen]), rotate(k, rope)
         x = x + self.out(attention(self.index, q, k, v))
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
+        return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
 
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
@@ -128,8 +128,8 @@ class Decoder(nn.Module):
         return self.embed.weight.device
 
     def hidden(self, tokens: Tensor, cu_seqlens: Tensor, at: Tensor | None = None) -> Tensor:
-        """Final-norm hidden states Float[T, d] of packed sequences, or Float[P, d] of the tokens `at` only (Long[P]): the
-        last layer then carries on no others. Raises `ContextOverflowError`."""
+        """Final-norm hidden states Float[T, d] of packed sequences, or Float[P, d] of the tokens `at` only (Long[P]):
+        the last layer then carries on no others. Raises `ContextOverflowError`."""
         packing = Packing.of(tokens, cu_seqlens, self.max_positions)
         x = self.embed(packing.nodes(tokens))
         rope = self._rope_at(packing.positions)

@@ -1,8 +1,8 @@
 """Packed sequences: shared beginnings computed once, and causal attention without padding anything else.
 
-Layout of three sequences a b | a b c | d: `tokens` = [a b a b c d], `cu_seqlens` = [0 2 5 6]. A causal model's state at a
-token depends on what came before only, so equal beginnings are computed once: the *nodes* are a b c d, and token → node
-is [0 1 0 1 2 3]. Rollout prompts repeat task, room and history over episodes and turns, so this often halves the work.
+Layout of three sequences a b | a b c | d: `tokens` = [a b a b c d], `cu_seqlens` = [0 2 5 6]. A causal model's state at
+a token depends on what came before only, so equal beginnings are computed once: the *nodes* are a b c d, and token →
+node is [0 1 0 1 2 3]. Rollout prompts repeat task, room and history over episodes and turns, so this often halves the work.
 Linear layers see nodes. Attention sees a padded view [n, longest] of them; pads come last in a row, so the causal rule
 alone hides them. With half precision on CUDA the variable-length kernel needs no view at all.
 """
@@ -76,11 +76,8 @@ class Packing:
     @cached_property
     def table(self) -> Tensor | None:
         """Long[n · longest]: node at each place of the padded view (node 0 at pads); None when view and nodes agree."""
-        return (
-            None
-            if self.node_of is None and self.n * self.longest == self.rows.numel()
-            else self.wide_table(self.longest)
-        )
+        flat = self.node_of is None and self.n * self.longest == self.rows.numel()
+        return None if flat else self.wide_table(self.longest)
 
     @cached_property
     def places(self) -> Tensor:
@@ -105,8 +102,8 @@ class Packing:
 def _prefix_tree(tokens: Array, sizes: Array, rows: Array, columns: Array) -> tuple[Array, Array] | None:
     """(node of each token, one token of each node), or None where sharing would not pay.
 
-    Sorted as byte strings, sequences with equal beginnings are neighbours: a token opens a node where its sequence has left
-    the one above, else it belongs to the node above it in its column.
+    Sorted as byte strings, sequences with equal beginnings are neighbours: a token opens a node where its sequence has
+    left the one above, else it belongs to the node above it in its column.
     """
     n, width = sizes.size, int(sizes.max())
     if n < 2:

@@ -21,7 +21,7 @@ class UnknownPresetError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class PresetConfig:
-    """What a made model consists of. The architecture is Qwen3's: with Qwen2, transformers 5 insists on its tokenizer."""
+    """What a made model consists of. The architecture is Qwen3's: for Qwen2, transformers 5 insists on a tokenizer."""
 
     tokenizer: TokenizerKind = "word"
     """Word level with numbers merged ("cabinet 2") or apart, or byte-level BPE."""

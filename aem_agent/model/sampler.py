@@ -18,7 +18,7 @@ _MASK = (1 << 64) - 1
 
 
 def uniforms(seeds: Sequence[int], start: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Float[n, count] in (0, 1): numbers `start` … of each seed's stream (SplitMix64; 48 bits, so that none rounds to 1)."""
+    """Float[n, count] in (0, 1): numbers `start` … of each seed's stream (SplitMix64, 48 bits: none rounds to 1)."""
     base = np.array([(s * 0xD1342543DE82EF95 + _GOLDEN) & _MASK for s in seeds], dtype=np.uint64)
     steps = np.arange(start + 1, start + count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
     x = _mix(_mix(base)[:, None] + steps)

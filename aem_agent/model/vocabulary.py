@@ -8,11 +8,11 @@ _PHRASES = (
     "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room.",
     "Looking quickly around you, you see a thing, and an other. Your task is to: find two, put some, put a clean,",
     "put a hot, put a cool, look at, examine, with the, in, on, it. heat clean cool some and put it in. under the.",
-    "go to take from move to put in/on open close use heat with clean with cool with slice with examine inventory look",
-    "You arrive at loc . You open the . You close the . The is open. The is closed. In it, you see nothing. On the , you",
+    "go to take from move to put in/on open close use heat clean cool slice with examine inventory look",
+    "You arrive at loc . You open the . You close the . The is open. The is closed. In it, you see nothing. On the ,",
     "You pick up the from the. You move the to the. You put the in/on the. You heat the using the. You clean the using",
-    "You cool the using the. You sliced the with the. You turn on the. You are carrying: You are not carrying anything.",
-    "Nothing happens. There's nothing special about. This is a hot, cold, clean, cooked, sliced. The is on. You are facing",
+    "You cool the using the. You sliced the with the. You turn on the. You are facing. You are carrying: not anything.",
+    "Nothing happens. There's nothing special about. This is a hot, cold, clean, cooked, sliced. The is on. You are",
 )
 """Fixed words of observations, tasks and commands; only the words count."""
 

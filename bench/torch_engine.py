@@ -1,0 +1,110 @@
+"""Our sampler and packed forward against transformers' on the same weights and batch: a table and one JSON line.
+
+    OMP_NUM_THREADS=1 python bench/torch_engine.py [--preset tiny] [--rows 96] [--rounds 10]
+
+Prompts are made as rollouts make them: groups of 8 share a beginning (task and room), the rest differs. Rounds of all
+contestants alternate, and the smallest CPU time of each counts, so that neighbours on the machine disturb little.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--rows", type=int, default=96)
+    parser.add_argument("--shared", type=int, default=25, help="tokens that the 8 prompts of a group share")
+    parser.add_argument("--own", type=int, default=24, help="mean of each prompt's own tokens")
+    parser.add_argument("--new", type=int, default=5, help="most new tokens; 3 to this many per row")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from aem_agent.model.interface import load_model, load_tokenizer
+    from aem_agent.model.presets import make_preset
+    from aem_agent.model.sampler import Sampler
+    from aem_agent.types import GenerateRequest, Sampling
+
+    torch.set_num_threads(1)
+    rng = random.Random(0)
+    words = [f"{a}{b}" for a in "abcdefghijklmnop" for b in "abcdefghijklmnop"]
+    folder = make_preset(args.preset, tempfile.mkdtemp(), 0, [" ".join(words)] * 2)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    theirs = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    theirs.generation_config.eos_token_id = None
+
+    def tokens(count: int) -> list[int]:
+        return [rng.randrange(7, model.vocab_size - 7) for _ in range(count)]
+
+    heads = [tokens(args.shared) for _ in range(-(-args.rows // 8))]
+    prompts = [heads[i // 8] + tokens(rng.randint(args.own - 9, args.own + 9)) for i in range(args.rows)]
+    limits = [rng.randint(3, args.new) for _ in prompts]
+    requests = [
+        GenerateRequest(tuple(p), Sampling(max_new_tokens=n, entropies=True), i)
+        for i, (p, n) in enumerate(zip(prompts, limits, strict=True))
+    ]
+    sampler = Sampler(model, tokenizer)
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    flat = torch.tensor([t for p in prompts for t in p])
+    cu = torch.tensor([0, *map(len, prompts)]).cumsum(0)
+    ends = torch.cat([cu[1:] - k for k in range(1, 5)])
+
+    def generate() -> None:
+        theirs.generate(ids, attention_mask=mask, max_new_tokens=args.new, do_sample=True, pad_token_id=0)
+
+    def train_theirs() -> None:
+        theirs.zero_grad()
+        states = theirs.model(ids, attention_mask=mask).last_hidden_state
+        theirs.lm_head(states[:, -4:].flatten(0, 1)).log_softmax(-1).square().mean().backward()
+
+    def train_ours(at: Any) -> None:
+        for p in model.parameters():
+            p.grad = None
+        hidden = model.hidden(flat, cu)[ends] if at is None else model.hidden(flat, cu, at)
+        model.head(hidden).log_softmax(-1).square().mean().backward()
+
+    contestants: dict[str, Callable[[], Any]] = {
+        "generate: sampler": lambda: sampler(requests),
+        "generate: transformers": generate,
+        "train: decoder": lambda: train_ours(None),
+        "train: decoder, chosen tokens": lambda: train_ours(ends),
+        "train: transformers": train_theirs,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(args.rounds + 1):
+        for name, run in contestants.items():
+            start = time.process_time()
+            run()
+            seconds[name].append(time.process_time() - start)
+    best = {name: min(times[1:]) for name, times in seconds.items()}
+    record = {
+        "preset": args.preset,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "rows": args.rows,
+        "prompt_tokens": int(cu[-1]),
+        "milliseconds": {name: round(1e3 * value, 2) for name, value in best.items()},
+        "generate_ratio": round(best["generate: transformers"] / best["generate: sampler"], 2),
+        "train_ratio": round(best["train: transformers"] / best["train: decoder, chosen tokens"], 2),
+    }
+    if not args.json:
+        for name, value in best.items():
+            print(f"{name:32} {1e3 * value:9.2f} ms")
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
