@@ -184,7 +184,7 @@ def generate(
     Args:
         split: `train` (unlimited), `valid_seen` or `valid_unseen` (`VALID_GAMES` each).
         index: Its number in the split, from 0.
-        size: `small` (about 11 receptacles), `medium` (about 17) or `official` (20 to 44).
+        size: `small` (about 11 receptacles), `medium` (about 17) or `official` (20 to 55).
         dialect: Only the wording differs; the game is the same.
         task_type: Instead of the one that the schedule gives this index.
 

@@ -14,7 +14,7 @@ TRAIN_SAMPLE = 504
 MANIFESTS: dict[Size, str] = {
     "small": "920afa9838a07ce99dce06091e9fe535f20d7517b3810b0eeebd0289585d6b10",
     "medium": "005d8f7b8c2a0b4dfbb3bd15dabbe8c3b631af33faa8322f0b7c2e9dffd932be",
-    "official": "92c4d1edc9ce4e07415c69cf7016a5862c76713224a2f97d25b98f67ad5e36a4",
+    "official": "2e3b4f7f27545ee7d13a873c2d15202c54eef79d4aedb90c36a56b81a6915d68",
 }
 """Room size → SHA-256 of `manifest_lines`. A change here is a new set of games: raise `generator.VERSION` with it."""
 

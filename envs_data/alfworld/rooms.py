@@ -25,39 +25,54 @@ UNSEEN_LAYOUTS = 8
 """Further layouts, only for valid_unseen."""
 
 _FURNITURE: dict[tuple[Size, Room], str] = {
-    ("small", "kitchen"): "Cabinet 1-3 CoffeeMachine 0-1 CounterTop 1-2 DiningTable 0-1 Drawer 1-2 Fridge 1 "
-    "GarbageCan 1 "
-    "Microwave 1 Shelf 0-1 SinkBasin 1 StoveBurner 0-2",
-    ("small", "bedroom"): "ArmChair 0-1 Bed 1 Desk 0-1 Drawer 2-4 Dresser 0-1 GarbageCan 1 LaundryHamper 0-1 Safe 0-1 "
-    "Shelf 0-2 SideTable 1-2",
-    ("small", "livingroom"): "ArmChair 1-2 Cabinet 0-1 CoffeeTable 1 DiningTable 0-1 Drawer 0-2 Dresser 0-1 "
-    "GarbageCan 1 "
-    "Ottoman 0-1 Safe 0-1 Shelf 0-2 SideTable 1-2 Sofa 1 TVStand 0-1",
-    ("small", "bathroom"): "BathtubBasin 0-1 Cabinet 1-3 Cart 0-1 CounterTop 1 Drawer 0-2 GarbageCan 1 "
-    "HandTowelHolder 0-1 "
-    "Shelf 0-1 SinkBasin 1 Toilet 1 ToiletPaperHanger 1 TowelHolder 1",
-    ("medium", "kitchen"): "Cabinet 3-7 CoffeeMachine 1 CounterTop 1-3 DiningTable 0-1 Drawer 2-5 Fridge 1 "
-    "GarbageCan 1 "
-    "Microwave 1 Shelf 0-2 SinkBasin 1 StoveBurner 2-4 Toaster 1",
-    ("medium", "bedroom"): "ArmChair 0-1 Bed 1-2 Desk 1 Drawer 2-6 Dresser 0-1 GarbageCan 1 LaundryHamper 0-1 Safe 0-1 "
-    "Shelf 1-6 SideTable 1-2",
-    ("medium", "livingroom"): "ArmChair 1-3 Cabinet 0-4 CoffeeTable 1-2 DiningTable 0-1 Drawer 1-5 Dresser 0-1 "
-    "GarbageCan 1 "
-    "Ottoman 0-1 Safe 0-1 Shelf 1-5 SideTable 1-2 Sofa 1 TVStand 1",
-    ("medium", "bathroom"): "BathtubBasin 0-1 Cabinet 2-5 Cart 0-1 CounterTop 1-2 Drawer 0-4 GarbageCan 1 "
-    "HandTowelHolder 1-3 "
-    "Shelf 0-2 SideTable 0-1 SinkBasin 1-2 Toilet 1 ToiletPaperHanger 1 TowelHolder 1-2",
-    ("official", "kitchen"): "Cabinet 7-20 CoffeeMachine 1 CounterTop 1-4 DiningTable 0-1 Drawer 3-10 Fridge 1 "
-    "GarbageCan 1 "
-    "Microwave 1 Safe 0-1 Shelf 0-3 SinkBasin 1 StoveBurner 4 Toaster 1",
-    ("official", "bedroom"): "ArmChair 0-1 Bed 1-2 Desk 1-2 DiningTable 0-1 Drawer 5-11 Dresser 0-2 GarbageCan 1 "
-    "LaundryHamper 0-1 Safe 0-1 Shelf 7-12 SideTable 1-2",
-    ("official", "livingroom"): "ArmChair 1-3 Cabinet 2-8 Cart 0-1 CoffeeTable 1-2 Desk 0-1 DiningTable 0-1 "
-    "Drawer 5-10 "
-    "Dresser 0-1 GarbageCan 1 Ottoman 0-1 Safe 0-1 Shelf 4-12 SideTable 1-3 Sofa 1-2 TVStand 1",
-    ("official", "bathroom"): "BathtubBasin 1 Cabinet 4-8 Cart 0-1 CounterTop 1-2 Drawer 4-8 GarbageCan 1 "
-    "HandTowelHolder 1-3 "
-    "PaintingHanger 0-1 Shelf 1-3 SideTable 0-1 SinkBasin 2 Toilet 1 ToiletPaperHanger 1 TowelHolder 1-2",
+    ("small", "kitchen"): (
+        "Cabinet 1-3 CoffeeMachine 0-1 CounterTop 1-2 DiningTable 0-1 Drawer 1-2 Fridge 1 GarbageCan 1 Microwave 1 "
+        "Shelf 0-1 SinkBasin 1 StoveBurner 0-2"
+    ),
+    ("small", "bedroom"): (
+        "ArmChair 0-1 Bed 1 Desk 0-1 Drawer 2-4 Dresser 0-1 GarbageCan 1 LaundryHamper 0-1 Safe 0-1 Shelf 0-2 "
+        "SideTable 1-2"
+    ),
+    ("small", "livingroom"): (
+        "ArmChair 1-2 Cabinet 0-1 CoffeeTable 1 DiningTable 0-1 Drawer 0-2 Dresser 0-1 GarbageCan 1 Ottoman 0-1 "
+        "Safe 0-1 Shelf 0-2 SideTable 1-2 Sofa 1 TVStand 0-1"
+    ),
+    ("small", "bathroom"): (
+        "BathtubBasin 0-1 Cabinet 1-3 Cart 0-1 CounterTop 1 Drawer 0-2 GarbageCan 1 HandTowelHolder 0-1 Shelf 0-1 "
+        "SinkBasin 1 Toilet 1 ToiletPaperHanger 1 TowelHolder 1"
+    ),
+    ("medium", "kitchen"): (
+        "Cabinet 3-7 CoffeeMachine 1 CounterTop 1-3 DiningTable 0-1 Drawer 2-5 Fridge 1 GarbageCan 1 Microwave 1 "
+        "Shelf 0-2 SinkBasin 1 StoveBurner 2-4 Toaster 1"
+    ),
+    ("medium", "bedroom"): (
+        "ArmChair 0-1 Bed 1-2 Desk 1 Drawer 2-6 Dresser 0-1 GarbageCan 1 LaundryHamper 0-1 Safe 0-1 Shelf 1-6 "
+        "SideTable 1-2"
+    ),
+    ("medium", "livingroom"): (
+        "ArmChair 1-3 Cabinet 0-4 CoffeeTable 1-2 DiningTable 0-1 Drawer 1-5 Dresser 0-1 GarbageCan 1 Ottoman 0-1 "
+        "Safe 0-1 Shelf 1-5 SideTable 1-2 Sofa 1 TVStand 1"
+    ),
+    ("medium", "bathroom"): (
+        "BathtubBasin 0-1 Cabinet 2-5 Cart 0-1 CounterTop 1-2 Drawer 0-4 GarbageCan 1 HandTowelHolder 1-3 Shelf 0-2 "
+        "SideTable 0-1 SinkBasin 1-2 Toilet 1 ToiletPaperHanger 1 TowelHolder 1-2"
+    ),
+    ("official", "kitchen"): (
+        "Cabinet 7-24 CoffeeMachine 1 CounterTop 1-4 DiningTable 0-2 Drawer 1-11 Fridge 1 GarbageCan 1 Microwave 1 "
+        "Safe 0-1 Shelf 0-3 SinkBasin 1 StoveBurner 4 Toaster 1"
+    ),
+    ("official", "bedroom"): (
+        "ArmChair 0-1 Bed 1-2 Desk 1-2 DiningTable 0-1 Drawer 4-12 Dresser 0-2 GarbageCan 1 LaundryHamper 0-1 "
+        "Safe 0-1 Shelf 5-13 SideTable 1-2"
+    ),
+    ("official", "livingroom"): (
+        "ArmChair 1-3 Cabinet 2-8 Cart 0-1 CoffeeTable 1-2 Desk 0-1 DiningTable 0-1 Drawer 4-12 Dresser 0-1 "
+        "GarbageCan 1 Ottoman 0-1 Safe 0-1 Shelf 4-13 SideTable 1-3 Sofa 1-2 TVStand 1"
+    ),
+    ("official", "bathroom"): (
+        "BathtubBasin 1 Cabinet 4-8 Cart 0-1 CounterTop 1-2 Drawer 4-8 GarbageCan 1 HandTowelHolder 1-3 "
+        "PaintingHanger 0-1 Shelf 1-3 SideTable 0-1 SinkBasin 2 Toilet 1 ToiletPaperHanger 1 TowelHolder 1-2"
+    ),
 }
 
 _PRIORS: dict[Room, str] = {
