@@ -88,9 +88,17 @@ def test_large_crowds_are_split(folder: Path) -> None:
 
 def test_same_requests_in_another_order_repeat_bit_for_bit(folder: Path) -> None:
     requests = asked(30)
-    first = run(all_of(TorchEngine.load(folder), requests))
-    second = run(all_of(TorchEngine.load(folder), requests[::-1]))
+    engine, orders = TorchEngine.load(folder), []
+    inner = engine._sampler
+
+    def noted(batch: list[GenerateRequest], version: int) -> list[Response]:
+        orders.append([r.seed for r in batch])
+        return inner(batch, version)
+
+    engine._sampler = noted  # type: ignore[assignment]
+    first, second = run(all_of(engine, requests)), run(all_of(engine, requests[::-1]))
     assert first == second[::-1]
+    assert orders[0] == orders[1] == sorted(orders[0])
 
 
 def test_versions_are_recorded(folder: Path) -> None:
