@@ -37,7 +37,7 @@ def env_class(env_id: str) -> type[TextEnv]:
     if ":" in env_id:
         module, _, env_id = env_id.partition(":")
         __import__(module)
-    creator = gym.spec(env_id).entry_point
+    creator: Any = gym.spec(env_id).entry_point
     if isinstance(creator, str):
         creator = load_env_creator(creator)
     if not (isinstance(creator, type) and issubclass(creator, TextEnv)):

@@ -7,7 +7,7 @@ import numpy as np
 
 from aem_envs.core import BadStateError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 24
 """Largest snapshot that is looked at."""
 MAX_SEED = (1 << 256) - 1
 """Largest seed a snapshot may name."""

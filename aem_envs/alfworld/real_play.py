@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from aem_envs.actions import MAX_ACTION
 from aem_envs.alfworld.real import RealEngineError, RealEngineMissingError, RealGame, RealWorker
 from aem_envs.core import BadStateError
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # re-entrant: the garbage collector may end a lease while one is being taken
 _leases: dict[RealWorker, int] = {}
 """Running workers of this process, and how many games each holds."""
 
@@ -20,11 +21,8 @@ def lease() -> RealWorker:
     with _lock:
         for dead in [worker for worker in _leases if not worker.alive]:
             del _leases[dead]
-        idle = [worker for worker, games in _leases.items() if not games]
-        if not idle and len(_leases) < (os.cpu_count() or 1):
-            worker = RealWorker()
-        else:
-            worker = min(_leases, key=_leases.__getitem__)
+        full = len(_leases) >= (os.cpu_count() or 1)
+        worker = min(_leases, key=_leases.__getitem__) if full else RealWorker()
         _leases[worker] = _leases.get(worker, 0) + 1
         return worker
 
@@ -61,11 +59,12 @@ class RealPlay:
         """
         self._actions: list[str] = []
         try:
-            self._worker, self._game = _load(source, name)
+            worker, self._game = _load(source, name)
         except RealEngineMissingError:
             raise
         except RealEngineError:  # another game may have brought the shared worker down: once more, in a new one
-            self._worker, self._game = _load(source, name)
+            worker, self._game = _load(source, name)
+        self._end_lease = weakref.finalize(self, release, worker)
 
     @property
     def won(self) -> bool:
@@ -107,5 +106,6 @@ class RealPlay:
 
     def close(self) -> None:
         """Free the game; harmless when repeated."""
-        self._game.close()
-        release(self._worker)
+        if self._end_lease.alive:
+            self._game.close()
+            self._end_lease()

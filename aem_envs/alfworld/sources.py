@@ -112,7 +112,7 @@ class EmbeddedSource:
                 return self._id(split, number)
 
     def split_of(self, task_id: str) -> str:
-        return parse_task_id(task_id).split
+        return _embedded_split(task_id)
 
     def load(self, task_id: str) -> Loaded:
         world, data_hash = _embedded(task_id, self.dialect)
@@ -166,6 +166,11 @@ class OfficialSource:
 def official_data(folder: Path) -> OfficialData:
     """The listing of a data folder, shared by all environments on it."""
     return OfficialData(folder)
+
+
+@lru_cache(maxsize=4 * WORLDS)
+def _embedded_split(task_id: str) -> str:
+    return parse_task_id(task_id).split
 
 
 @lru_cache(maxsize=WORLDS)

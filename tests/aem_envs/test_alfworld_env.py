@@ -11,6 +11,7 @@ import pytest
 
 import aem_envs
 from aem_envs import BadOptionError, BadStateError, InfrastructureError
+from aem_envs.alfworld import real_play
 from aem_envs.alfworld.engine import Game
 from aem_envs.checks import check_text_env
 from envs_data.alfworld.problem import TASK_TYPES
@@ -243,11 +244,10 @@ def test_the_real_engine_gives_the_same_episode():
         real.reset()
         real.set_state(state)
         assert real.get_state() == state
-        worker = real.game._worker
-        assert worker.alive
+        assert [worker.alive for worker in real_play._leases] == [True]
     finally:
         real.close()
-    assert not worker.alive
+    assert not real_play._leases
 
 
 @pytest.mark.slow
