@@ -12,7 +12,7 @@ _EXAMPLES = 3
 
 
 def describe(env_id: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Plain data on the environment made with `settings`: documentation, spaces, splits, arguments, capabilities, experts.
+    """Plain data on the environment made with `settings`: documentation, spaces, splits, arguments, experts, ….
 
     Raises:
         What `make_env` raises.
