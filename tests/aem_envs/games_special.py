@@ -210,7 +210,9 @@ SCRIPTS: dict[str, tuple[str, ...]] = {
         *("open cabinet", "(put|move) egg 1", "examine cabinet", "take pot", "examine pot", "look", "inventory"),
     ),
     "shared": (
-        *("open drawer", "take mug 3 from table", "(put|move) mug 3 .*table 1", "look", "take mug 1", "heat mug 1"),
+        *("open drawer", "take mug 1 from table 1", "(put|move) mug 1 .*microwave", "take mug 1 from table 2"),
+        *("(put|move) mug 1 .*drawer", "look", "take mug 1 from drawer", "(put|move) mug 1 .*table 1", "look"),
+        *("take mug 3 from table", "(put|move) mug 3 .*table 1", "look", "take mug 1", "heat mug 1"),
         *("(put|move) mug 1 .*drawer", "look", "take mug 2", "(put|move) mug 2 .*microwave", "look", "close microwave"),
         *("look", "close drawer", "use lamp", "take mug 1", "heat mug 1", "go to fridge 1", "open fridge", "cool mug"),
         *("go to table", "heat mug 1", "go to fridge", "(put|move) mug 1 .*fridge 2", "go to drawer", "look"),

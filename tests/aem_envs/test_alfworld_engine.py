@@ -93,6 +93,23 @@ def test_a_whole_episode_reads_right() -> None:
     assert old.step("  go to sink 1\n") == "You arrive at loc 4. On the sink 1, you see nothing."
 
 
+def test_what_is_moved_between_neighbours_is_seen_next_to_them() -> None:
+    game = Game(World.compile(shared("current")))
+    facing = "You are facing the drawer 1, microwave 1, table 2, and table 1. Next to it, you see "
+    assert game.step("look") == facing + "nothing."
+    for command in ("open drawer 1", "take mug 2 from table 2", "move mug 2 to drawer 1"):
+        game.step(command)
+    assert game.step("look") == facing + "a mug 2."
+    for command in ("take mug 1 from table 2", "move mug 1 to microwave 1", "take mug 1 from table 1"):
+        game.step(command)
+    assert game.step("look") == facing + "a mug 2."  # mug 1 is held, though still in the microwave
+    game.step("move mug 1 to drawer 1")
+    assert game.step("look") == facing + "a mug 2, a mug 1, and a mug 1."  # once for each receptacle it was taken from
+    game.step("take mug 2 from drawer 1")
+    game.step("move mug 2 to table 2")
+    assert "a mug 2, a mug 1, and a mug 1" in game.step("look")  # now it was taken from the drawer
+
+
 @pytest.mark.parametrize("problem", PROBLEMS, ids=named)
 def test_admissible_is_exactly_what_is_accepted(problem: Problem) -> None:
     walk = Walk(World.compile(problem), 1)
