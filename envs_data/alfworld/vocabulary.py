@@ -19,9 +19,11 @@ _SPORT = "BaseballBat BasketBall TennisRacket"
 _SOAP = "SoapBar SoapBottle"
 _PAPER = "ToiletPaper TissueBox"
 _DECOR = "Candle Statue Vase"
-_SURFACE = " ".join(
-    (_FOOD, _CUTLERY, _CROCKERY, _COOKWARE, _SHAKERS, _BOTTLES, _POCKET, _WRITING, _MEDIA, _SPORT, _SOAP, _PAPER)
-) + f" {_DECOR} AlarmClock Box Cloth DishSponge HandTowel Laptop Newspaper RemoteControl SprayBottle Watch WateringCan"
+_SURFACE = (
+    f"{_FOOD} {_CUTLERY} {_CROCKERY} {_COOKWARE} {_SHAKERS} {_BOTTLES} {_POCKET} {_WRITING} {_MEDIA} {_SPORT} {_SOAP} "
+    f"{_PAPER} {_DECOR} AlarmClock Box Cloth DishSponge HandTowel Laptop Newspaper RemoteControl SprayBottle Watch "
+    "WateringCan"
+)
 _DESKTOP = (
     f"{_POCKET} {_WRITING} {_MEDIA} {_DECOR} {_PAPER} {_BOTTLES} {_CROCKERY} AlarmClock BasketBall Box Cloth Laptop "
     "Newspaper RemoteControl SprayBottle TennisRacket Watch WateringCan"
@@ -35,8 +37,7 @@ CAN_CONTAIN: dict[str, frozenset[str]] = {
         "BathtubBasin": "Cloth DishSponge HandTowel SoapBar",
         "Bed": f"{_SPORT} Book CellPhone Laptop Newspaper Pillow TeddyBear",
         "Cabinet": f"{_CROCKERY} {_COOKWARE} {_SHAKERS} {_BOTTLES} {_SOAP} {_MEDIA} {_PAPER} Box Candle Cloth "
-        "DishSponge "
-        "HandTowel Ladle Newspaper Plunger SprayBottle Vase WateringCan",
+        "DishSponge HandTowel Ladle Newspaper Plunger SprayBottle Vase WateringCan",
         "Cart": f"{_SOAP} {_PAPER} {_DECOR} Cloth DishSponge HandTowel Mug Plunger SprayBottle",
         "CoffeeMachine": "Mug",
         "CoffeeTable": _SURFACE,
@@ -44,8 +45,7 @@ CAN_CONTAIN: dict[str, frozenset[str]] = {
         "Desk": f"{_DESKTOP} SoapBottle",
         "DiningTable": _SURFACE,
         "Drawer": f"{_CUTLERY} {_SHAKERS} {_SOAP} {_PAPER} {_POCKET} {_WRITING} {_MEDIA} Candle Cloth "
-        "DishSponge HandTowel "
-        "Newspaper RemoteControl SprayBottle Watch WateringCan",
+        "DishSponge HandTowel Newspaper RemoteControl SprayBottle Watch WateringCan",
         "Dresser": _DESKTOP,
         "Fridge": f"{_FOOD} {_CROCKERY} {_BOTTLES} Pan Pot",
         "GarbageCan": f"{_FOOD} {_SOAP} {_PAPER} {_WRITING} CD Cloth DishSponge HandTowel Newspaper SprayBottle "
@@ -57,12 +57,10 @@ CAN_CONTAIN: dict[str, frozenset[str]] = {
         "PaintingHanger": "",
         "Safe": f"{_POCKET} CD Statue Vase Watch",
         "Shelf": f"{_CROCKERY} {_SHAKERS} {_BOTTLES} {_SOAP} {_PAPER} {_POCKET} {_WRITING} {_MEDIA} {_DECOR} "
-        "AlarmClock Box "
-        "Cloth DishSponge HandTowel Kettle Newspaper Pot RemoteControl SprayBottle Watch WateringCan",
+        "AlarmClock Box Cloth DishSponge HandTowel Kettle Newspaper Pot RemoteControl SprayBottle Watch WateringCan",
         "SideTable": _SURFACE,
         "SinkBasin": f"{_CUTLERY} {_CROCKERY} {_COOKWARE} Apple Cloth DishSponge Egg Glassbottle HandTowel "
-        "Lettuce Potato "
-        "SoapBar Tomato",
+        "Lettuce Potato SoapBar Tomato",
         "Sofa": _SEAT,
         "StoveBurner": _COOKWARE,
         "TVStand": "RemoteControl Statue TissueBox Vase",
