@@ -37,7 +37,7 @@ _TASK = "Your task is to: "
 _TASK_TEXT = re.compile(r"[A-Za-z0-9 ,.'()/:_-]{1,400}\Z")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.+-]{0,99}\Z", re.ASCII)
 _HEAD = re.compile(
-    r"\s*\(\s*define\s*\(\s*problem\s+([^\s()]+)\s*\)\s*\(\s*:domain\s+alfred\s*\)\s*\(\s*:objects\s([^()]*)\)\s*"
+    r"\s*\(\s*define\s*\(\s*problem\s+([^\s()]{1,200})\s*\)\s*\(\s*:domain\s+alfred\s*\)\s*\(\s*:objects\s([^()]*)\)\s*"
     r"\(\s*:init(?=[\s()])",
     re.IGNORECASE,
 )
@@ -88,6 +88,8 @@ def grammar_hash(grammar: str) -> str:
 
 def parse_problem(text: str, *, task: str, dialect: Dialect, name: str) -> Problem:
     """Read the PDDL problem text. Raises GameFileError."""
+    if not text.isascii() or not text.replace("\n", "").replace("\t", "").replace("\r", "").isprintable():
+        raise GameFileError(f"{name}: pddl_problem has characters no PDDL name has (control characters, non-ASCII)")
     if ";" in text:
         text = _COMMENT.sub("", text)
     head, goal = _HEAD.match(text), _GOAL.search(text)
