@@ -1,10 +1,12 @@
 """How prompts read an environment's texts: what the first one says, and how to say the others in fewer words."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from aem_agent.model.vocabulary import alfworld_words
 from aem_agent.registry import env_texts
 from aem_envs.plugins import UnknownPluginError
 
@@ -30,6 +32,10 @@ class EnvText(Protocol):
         """An observation with words left out that carry nothing, for small models."""
         ...
 
+    def words(self) -> Iterable[str]:
+        """Texts that together hold every word the environment can say, for word-level tokenizers; none if unknown."""
+        ...
+
 
 class AnyText:
     """Of an environment nothing is known about: texts are taken as they are."""
@@ -39,6 +45,9 @@ class AnyText:
 
     def compact(self, observation: str) -> str:
         return observation.strip()
+
+    def words(self) -> Iterable[str]:
+        return ()
 
 
 _FILLER = re.compile(r"You arrive at [^.\n]{1,60}\. (?=\S)|\b(?:you|an?|the|and) |,", re.IGNORECASE)
@@ -57,6 +66,9 @@ class AlfworldText:
         """Drops articles, commas and the sentence that repeats where one went: "On the shelf 1, you see a pen 2." is
         "On shelf 1 see pen 2."; of the room's description only the list is left."""
         return _compact(observation)
+
+    def words(self) -> Iterable[str]:
+        return alfworld_words()
 
 
 @lru_cache(maxsize=65536)

@@ -43,6 +43,9 @@ class ModelConfig:
     """Preset made by code when `path` is None: `tiny`, `word-base` or `small`."""
     preset_options: Mapping[str, Setting] = field(default_factory=dict)
     """Changes to the preset's sizes, such as `hidden_size`, `layers`."""
+    vocabulary: Literal["played", "all"] = "played"
+    """Words a preset's tokenizer knows: those of games played, or also all that the environment can say (official games
+    name more things than a sample of games holds)."""
     prompt: str = "plain"
     """Prompt spec's name."""
     prompt_options: Mapping[str, Setting] = field(default_factory=dict)

@@ -46,6 +46,8 @@ def corpus(config: TrainConfig, pool: Sequence[TaskRef]) -> Iterator[str]:
     spec, _ = AgentConfig(config.model.prompt, dict(config.model.prompt_options)).build()
     texts = env_text(config.env.id)
     rng = random.Random(config.seed)
+    if config.model.vocabulary == "all":
+        yield from texts.words()
     for variant in range(max(1, len(config.env.variants))):
         env = rollouts.make_demonstration_env(config, variant)
         expert = make_expert(rollouts.plain_id(config), config.warmstart.expert, **config.warmstart.expert_options)

@@ -17,11 +17,12 @@ _PHRASES = (
 """Fixed words of observations, tasks and commands; only the words count."""
 
 
-def alfworld_words(highest: int = 20) -> Iterator[str]:
-    """Every type of object and receptacle with every number from 1 to `highest`, and fixed words of both dialects.
+def alfworld_words(objects: int = 8, receptacles: int = 40) -> Iterator[str]:
+    """Every type of object and receptacle with every number from 1 up, and fixed words of both dialects.
 
     Chain it behind texts of games played: in official games more names occur than any sample of games holds.
     """
     yield from _PHRASES
-    for kind in (*OBJECTS, *RECEPTACLES):
-        yield from (f"{spoken(kind)} {number}" for number in range(1, highest + 1))
+    for kinds, highest in ((OBJECTS, objects), (RECEPTACLES, receptacles)):
+        for kind in kinds:
+            yield from (f"{spoken(kind)} {number}" for number in range(1, highest + 1))
