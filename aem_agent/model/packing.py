@@ -1,10 +1,10 @@
 """Packed sequences: shared beginnings computed once, and causal attention without padding anything else.
 
 Layout of three sequences a b | a b c | d: `tokens` = [a b a b c d], `cu_seqlens` = [0 2 5 6]. A causal model's state at
-a token depends on what came before only, so equal beginnings are computed once: the *nodes* are a b c d, token →
-node is [0 1 0 1 2 3]. Rollout prompts repeat task, room and history over episodes and turns, so this often halves
-the work. Linear layers see nodes. Attention sees a padded view [n, longest] of them; pads come last in a row, so the causal rule
-alone hides them. With half precision on CUDA the variable-length kernel needs no view at all.
+a token depends on what came before only, so equal beginnings are computed once: the *nodes* are a b c d, and token →
+node is [0 1 0 1 2 3]. Rollout prompts repeat task, room and history over episodes and turns, so this often halves the
+work. Linear layers see nodes. Attention sees a padded view [n, longest] of them; pads come last in a row, so the
+causal rule alone hides them. With half precision on CUDA the variable-length kernel needs no view at all.
 """
 
 import inspect
