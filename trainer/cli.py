@@ -42,7 +42,7 @@ def main() -> None:
     run_main(_main)
 
 
-def _main() -> int | None:
+def _main() -> int:
     arguments = parser().parse_args()
     if arguments.command == "list":
         return _list()
@@ -67,7 +67,7 @@ def _main() -> int | None:
     return _train(new_run(config, out, Reporter()), out)
 
 
-def _train(opening: "AbstractContextManager[Session]", out: Path) -> int | None:
+def _train(opening: "AbstractContextManager[Session]", out: Path) -> int:
     """Train in a run folder, and say how to go on if it is interrupted or fails."""
     from trainer.loop import train
 
@@ -78,24 +78,26 @@ def _train(opening: "AbstractContextManager[Session]", out: Path) -> int | None:
         how = f"continue with `aem-train resume {out}`" if (out / "config.json").exists() else "nothing was written"
         print(f"\ninterrupted; the last checkpoint is kept: {how}", file=sys.stderr)
         return 130
-    return None
+    return 0
 
 
-def _list() -> None:
+def _list() -> int:
     from trainer.runs import load_recipe, recipe_names
 
     for name in recipe_names():
         print(f"{name:22} {load_recipe(name).description}")
+    return 0
 
 
-def _dry_run(config: "TrainConfig") -> None:
+def _dry_run(config: "TrainConfig") -> int:
     """Show the configuration; check environment, tasks, prompts, estimator and experts without training."""
     from trainer.dry_run import dry_run
 
     print("\n".join(dry_run(config)))
+    return 0
 
 
-def _make_preset(folder: Path, name: str, recipe: str, seed: int) -> None:
+def _make_preset(folder: Path, name: str, recipe: str, seed: int) -> int:
     from trainer import rollouts
     from trainer.errors import RunFolderError
     from trainer.export import preset_folder
@@ -107,7 +109,7 @@ def _make_preset(folder: Path, name: str, recipe: str, seed: int) -> None:
     if folder.is_dir():
         folder.rmdir()
     config = override(load_recipe(recipe), [f"model.preset={name}", f"seed={seed}"])
-    preset_folder(config, folder, rollouts.task_pool(config))
+    preset_folder(config, folder, rollouts.task_pools(config))
     print(
         f"wrote {folder}: load it with transformers' AutoModelForCausalLM, or train it with --set model.path={folder}"
     )

@@ -23,8 +23,8 @@ class EnvConfig:
     kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """Arguments of the environment in training and evaluation, such as `source`, `size`, `max_steps`."""
     variants: tuple[Mapping[str, Setting], ...] = ()
-    """Further arguments that take turns in training, such as two dialects: one of them per RL step, all in
-    demonstrations."""
+    """Further arguments that take turns in training, such as dialects and sizes: one of them per RL step, all in
+    demonstrations. Each has its own tasks."""
     eval_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """Arguments that differ in evaluation; they go over `kwargs`."""
     train_split: str = "train"

@@ -68,7 +68,7 @@ class _Demonstration:
         return Decision(response, action, ids, dropped_turns=dropped)
 
 
-def play_experts(agent: Agent, pool: Sequence[TaskRef], *, explore: bool, seed: int) -> Batch:
+def play_experts(agent: Agent, pools: Sequence[Sequence[TaskRef]], *, explore: bool, seed: int) -> Batch:
     """Won games of the recipe's expert as a batch whose targets are its actions.
 
     Noise is played and shown but not a target; in the exploratory stage it is one.
@@ -79,11 +79,10 @@ def play_experts(agent: Agent, pool: Sequence[TaskRef], *, explore: bool, seed: 
     config = agent.config
     stage = config.warmstart
     games, noise = (stage.explore_games, stage.explore_noise) if explore else (stage.games, stage.noise)
-    tasks = rollouts.tasks_of_step(pool, 0, games, config.seed, purpose="explored" if explore else "demonstrated")
-    variants = max(1, len(config.env.variants))
+    purpose = "explored" if explore else "demonstrated"
     demonstrator = Demonstrator(agent, noise)
     packer = _DemonstrationPacker(agent)
-    for variant in range(variants):
+    for variant, pool in enumerate(pools):
 
         async def play(chunk: Sequence[TaskRef], variant: int = variant) -> list[Episode]:
             manager = RolloutManager(
@@ -94,7 +93,7 @@ def play_experts(agent: Agent, pool: Sequence[TaskRef], *, explore: bool, seed: 
             finally:
                 await manager.aclose()
 
-        mine = tasks[variant::variants]
+        mine = rollouts.tasks_of_step(pool, 0, games, config.seed, purpose)[variant :: len(pools)]
         for start in range(0, len(mine), GAMES_AT_ONCE):
             for episode in asyncio.run(play(mine[start : start + GAMES_AT_ONCE])):
                 random = demonstrator.random_turns.pop(episode.seed, [])

@@ -33,13 +33,13 @@ def dry_run(config: TrainConfig) -> list[str]:
             preset(config.model.preset, **config.model.preset_options)
         except TypeError as error:
             raise RecipeError(f"preset {config.model.preset!r} does not take model.preset_options: {error}") from error
-    pool = rollouts.task_pool(config)
+    pools = rollouts.task_pools(config)
     held_out = rollouts.held_out(config, config.evaluation.split, config.evaluation.tasks)
     batch = config.rollout.tasks * config.rollout.group_size
     return [
         *(f"{key} = {value}" for key, value in _flat(to_json(config))),
         "",
-        f"{len(pool)} training tasks, {len(held_out)} held-out tasks",
+        f"{sum(map(len, pools))} training tasks, {len(held_out)} held-out tasks",
         f"warm start {config.warmstart.steps} + {config.warmstart.explore_steps} steps, "
         f"RL {config.steps} steps of {config.rollout.tasks} × {config.rollout.group_size} = {batch} episodes",
         f"configuration {config_hash(config)}: nothing was trained (dry run)",

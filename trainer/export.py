@@ -21,7 +21,7 @@ CORPUS_GAMES = 400
 """Games whose texts a preset's tokenizer is trained on."""
 
 
-def preset_folder(config: TrainConfig, folder: Path, pool: Sequence[TaskRef]) -> Path:
+def preset_folder(config: TrainConfig, folder: Path, pools: Sequence[Sequence[TaskRef]]) -> Path:
     """The recipe's preset as a model folder; made once per run, the same for the same recipe and seed.
 
     Raises:
@@ -32,7 +32,7 @@ def preset_folder(config: TrainConfig, folder: Path, pool: Sequence[TaskRef]) ->
             chosen = preset(config.model.preset, **config.model.preset_options)
         except TypeError as error:
             raise RecipeError(f"preset {config.model.preset!r} does not take model.preset_options: {error}") from error
-        texts = list(corpus(config, pool))
+        texts = list(corpus(config, pools))
 
         def write(target: Path) -> None:
             make_preset(chosen, target, config.seed, texts)
@@ -41,14 +41,14 @@ def preset_folder(config: TrainConfig, folder: Path, pool: Sequence[TaskRef]) ->
     return folder
 
 
-def corpus(config: TrainConfig, pool: Sequence[TaskRef]) -> Iterator[str]:
+def corpus(config: TrainConfig, pools: Sequence[Sequence[TaskRef]]) -> Iterator[str]:
     """Texts a run's model will see: prompts' pieces, observations and actions of games of an expert that errs."""
     spec, _ = AgentConfig(config.model.prompt, dict(config.model.prompt_options)).build()
     texts = env_text(config.env.id)
     rng = random.Random(config.seed)
     if config.model.vocabulary == "all":
         yield from texts.words()
-    for variant in range(max(1, len(config.env.variants))):
+    for variant, pool in enumerate(pools):
         env = rollouts.make_demonstration_env(config, variant)
         expert = make_expert(rollouts.plain_id(config), config.warmstart.expert, **config.warmstart.expert_options)
         for task in rollouts.tasks_of_step(pool, 0, CORPUS_GAMES, config.seed, purpose="corpus"):

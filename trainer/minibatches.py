@@ -24,11 +24,16 @@ def minibatches(
     steps = max(1, round(int(total[-1]) / responses))
     step_of = ((total - 1) * steps) // total[-1]
     parts = [order[step_of == i] for i in range(steps)]
-    return [micro_batches(batch, part, max_tokens) for part in parts if len(part)]
+    # Sequences of like length go together: attention sees a padded view of each micro-batch.
+    lengths = batch.cu_seqlens.diff().cpu()
+    return [micro_batches(batch, part[lengths[part].argsort(stable=True)], max_tokens) for part in parts if len(part)]
 
 
 def micro_batches(batch: Batch, sequences: Tensor, max_tokens: int | None) -> list[Tensor]:
-    """`sequences` in chunks of at most `max_tokens` tokens, at least one sequence each."""
+    """`sequences` in chunks of at most `max_tokens` tokens, at least one sequence each, kept in order.
+
+    Without a limit they stay together.
+    """
     if max_tokens is None:
         return [sequences]
     lengths = batch.cu_seqlens.diff().cpu()[sequences].tolist()

@@ -47,9 +47,13 @@ def _made(env_id: str, kwargs: Mapping[str, Any]) -> TextEnv:
     return env
 
 
-def task_pool(config: TrainConfig) -> list[TaskRef]:
-    """The tasks of the training split, at most `env.train_tasks`, in the environment's order."""
-    env = make_env(config, training=True)
+def task_pools(config: TrainConfig) -> list[list[TaskRef]]:
+    """For each variant of the environment, the tasks of the training split: at most `env.train_tasks`, in its order."""
+    return [_pool(config, variant) for variant in range(max(1, len(config.env.variants)))]
+
+
+def _pool(config: TrainConfig, variant: int) -> list[TaskRef]:
+    env = make_env(config, training=True, variant=variant)
     try:
         ids = env.task_ids(config.env.train_split, config.env.train_tasks)
     finally:

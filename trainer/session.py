@@ -51,9 +51,9 @@ class Session:
         self.clock = Clock()
         self.log = MetricsLog(folder.path / "metrics.jsonl")
         self.device = torch.device(config.device)
-        self.tasks = rollouts.task_pool(config)
+        self.pools = rollouts.task_pools(config)
         source = (
-            Path(config.model.path) if config.model.path else preset_folder(config, folder.path / "init", self.tasks)
+            Path(config.model.path) if config.model.path else preset_folder(config, folder.path / "init", self.pools)
         )
         self.model: LanguageModel = load_model(source, device=self.device)
         self.source = source
@@ -107,7 +107,8 @@ class Session:
 
     def collect(self, step: int) -> list[RolloutGroup]:
         """The rollout groups of one RL step."""
-        tasks = rollouts.tasks_of_step(self.tasks, step, self.config.rollout.tasks, self.config.seed)
+        pool = self.pools[step % len(self.pools)]
+        tasks = rollouts.tasks_of_step(pool, step, self.config.rollout.tasks, self.config.seed)
         policy = self.agent.policy(self.config.rollout.temperature, entropies=True)
         env = partial(rollouts.make_env, self.config, training=True, variant=step)
         return self._play(env, policy, tasks, self.config.rollout.group_size, self.seed("rollout", step))

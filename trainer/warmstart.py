@@ -71,7 +71,7 @@ def demonstrations(session: "Session", stage: int) -> Batch:
     config, explore = session.config.warmstart, STAGES[stage] == "explore"
     if config.data is not None and not explore:
         return read_recorded(session.agent, Path(config.data))
-    return play_experts(session.agent, session.tasks, explore=explore, seed=session.seed(STAGES[stage]))
+    return play_experts(session.agent, session.pools, explore=explore, seed=session.seed(STAGES[stage]))
 
 
 def clone_step(

@@ -1,0 +1,136 @@
+"""Demonstrations: targets are the expert's actions only, noise is shown and not cloned; recorded data clones too."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from helpers import quick, quiet, run
+
+from aem_agent.export import to_sft
+from aem_agent.policies import ExpertPolicy
+from aem_agent.records import dump_line
+from aem_agent.rollout import RolloutManager
+from aem_agent.types import Episode
+from trainer import rollouts
+from trainer.demonstrations import _last_place, bucketed, play_experts, read_recorded
+from trainer.errors import DemonstrationError
+from trainer.runs import new_run
+from trainer.session import Session
+from trainer.warmstart import learning_rate
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with new_run(quick("warmstart.games=6"), tmp_path_factory.mktemp("run") / "r", quiet()) as opened:
+        yield opened
+
+
+def recorded(session: Session) -> list[Episode]:
+    """Expert games as an evaluation records them."""
+
+    async def play() -> list[Episode]:
+        manager = RolloutManager(lambda: rollouts.make_demonstration_env(session.config), ExpertPolicy("expert"))
+        groups = await manager.run(session.pools[0][:5])
+        return [e for g in groups for e in g.episodes]
+
+    return asyncio.run(play())
+
+
+def said(session: Session, batch: Any) -> list[str]:
+    """The targets' texts, response by response."""
+    ids = batch.labels.tolist()
+    texts, start = [], 0
+    for length in batch.response_lengths.tolist():
+        texts.append(session.agent.tokenizer.decode(ids[start : start + length]))
+        start += length
+    return texts
+
+
+def test_targets_are_actions_after_the_prompts_the_model_will_see(session: Session) -> None:
+    batch = play_experts(session.agent, session.pools, explore=False, seed=1)
+    assert batch.n_sequences == batch.n_responses
+    assert set(said(session, batch)) <= {
+        f"{a}\n" for a in ("go east", "go west", "take key", "unlock door", "open red chest", "open blue chest")
+    }
+    first = batch.tokens[: int(batch.targets[0])].tolist()
+    assert session.agent.tokenizer.decode(first).rstrip().endswith(">")
+
+
+def test_noise_is_shown_but_never_a_target_except_when_exploring(session: Session) -> None:
+    calm = play_experts(session.agent, session.pools, explore=False, seed=1)
+    again = play_experts(session.agent, session.pools, explore=False, seed=1)
+    assert calm.tokens.equal(again.tokens)
+    assert "go west\n" not in said(session, calm)[:1]
+
+
+def test_recorded_episodes_and_sft_exports_give_the_same_samples(session: Session, tmp_path: Path) -> None:
+    episodes = recorded(session)
+    (tmp_path / "episodes.jsonl").write_bytes(b"".join(map(dump_line, episodes)))
+    (tmp_path / "sft.jsonl").write_text("".join(json.dumps(to_sft(e)) + "\n" for e in episodes))
+    a = read_recorded(session.agent, tmp_path / "episodes.jsonl")
+    b = read_recorded(session.agent, tmp_path / "sft.jsonl")
+    assert a.tokens.equal(b.tokens) and a.targets.equal(b.targets)
+    assert said(session, a) == [f"{t.action}\n" for e in episodes for t in e.turns]
+    (tmp_path / "bad.jsonl").write_text('{"neither": 1}\n')
+    with pytest.raises(DemonstrationError, match="line 1 is neither"):
+        read_recorded(session.agent, tmp_path / "bad.jsonl")
+    with pytest.raises(DemonstrationError, match="cannot read"):
+        read_recorded(session.agent, tmp_path / "nothing.jsonl")
+    lost = [json.dumps({**to_sft(e), "won": False}) + "\n" for e in episodes]
+    (tmp_path / "lost.jsonl").write_text("".join(lost))
+    with pytest.raises(DemonstrationError, match="no won demonstration"):
+        read_recorded(session.agent, tmp_path / "lost.jsonl")
+
+
+def test_whole_episodes_hold_every_response_once(tmp_path: Path) -> None:
+    config = quick("model.prompt=plain-full", "warmstart.whole_episodes=true", "warmstart.noise=0", "warmstart.games=5")
+    with new_run(config, tmp_path / "r", quiet()) as opened:
+        whole = play_experts(opened.agent, opened.pools, explore=False, seed=1)
+    assert whole.n_sequences == 5 < whole.n_responses
+
+
+def test_history_targets_cover_each_action_once(tmp_path: Path) -> None:
+    settings = ("warmstart.noise=0", "warmstart.games=5", "model.prompt_options.window=2")
+    with new_run(quick(*settings), tmp_path / "a", quiet()) as opened:
+        plain = play_experts(opened.agent, opened.pools, explore=False, seed=1)
+        texts = sorted(said(opened, plain))
+    with new_run(quick(*settings, "warmstart.history_targets=true"), tmp_path / "b", quiet()) as opened:
+        packed = play_experts(opened.agent, opened.pools, explore=False, seed=1)
+        assert sorted(said(opened, packed)) == texts
+    assert packed.n_sequences < plain.n_sequences
+
+
+def test_last_place_searches_from_the_end() -> None:
+    assert _last_place([1, 2, 1, 2, 3], [1, 2], 0, 5) == 2
+    assert _last_place([1, 2, 1, 2, 3], [1, 2], 0, 3) == 0
+    assert _last_place([1, 2], [3], 0, 2) is None
+
+
+def test_buckets_cover_all_within_the_budget(session: Session) -> None:
+    batch = play_experts(session.agent, session.pools, explore=False, seed=1)
+    budget = 200
+    chunks = bucketed(batch, budget, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat(chunks).tolist()) == list(range(batch.n_sequences))
+    lengths = batch.cu_seqlens.diff()
+    assert all(int(lengths[c].sum()) <= budget + int(lengths.max()) for c in chunks)
+    assert len(chunks) > 1
+
+
+def test_learning_rate_rises_then_falls_to_a_tenth() -> None:
+    rates = [learning_rate(step, 100, 1.0, 0.1) for step in range(100)]
+    assert rates[0] == 0.1 and rates[9] == 1.0 and max(rates) == 1.0
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_both_stages_run(tmp_path: Path) -> None:
+    settings = ("warmstart.explore_steps=2", "warmstart.explore_games=4", "steps=0")
+    run(quick(*settings), tmp_path / "run")
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"warmstart", "explore", "evaluation"} <= set(kinds)
