@@ -215,7 +215,7 @@ def measure(data: Path | None, real_steps: int) -> tuple[str, list[Row]]:
 def main() -> int:
     """Print the table; exit status 1 where a wanted figure was missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, default=Path("bench_alfworld_engine.json"), help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "bench" / "results" / "alfworld_engine.json")
     parser.add_argument("--data", type=Path, help="folder with game.tw-pddl files")
     parser.add_argument("--real-steps", type=int, default=40, help="steps of the real engine; 0 leaves it out")
     arguments = parser.parse_args()
@@ -227,6 +227,7 @@ def main() -> int:
         mark = "" if not row.wanted else "ok" if row.met else "MISSED"
         print(f"  {row.what:<48} {row.value:>10.2f} {row.unit:<3} {row.wanted:>7} {mark}")
     report = {"games": source, "machine": machine, "rows": [row._asdict() for row in rows]}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     return 0 if all(row.met for row in rows) else 1
 
