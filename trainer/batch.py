@@ -27,7 +27,7 @@ either layout, so both builders are one function.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,7 +94,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch with all tensors on `device`."""
-        return Batch(**{f.name: None if (v := getattr(self, f.name)) is None else v.to(device) for f in fields(self)})
+        return replace(self, **_moved(self, device))
 
     @cached_property
     def _first_response(self) -> Tensor:
@@ -131,6 +131,12 @@ class Batch:
             entropies=None if self.entropies is None else self.entropies[targets],
         )
         return Part(selected, responses, targets)
+
+
+def _moved(data: Any, device: torch.device | str) -> dict[str, Any]:
+    """All tensor fields of a dataclass on `device`."""
+    named = ((f.name, getattr(data, f.name)) for f in fields(data))
+    return {name: value.to(device) for name, value in named if isinstance(value, Tensor)}
 
 
 def _starts(lengths: Tensor) -> Tensor:
@@ -175,7 +181,7 @@ class Outcomes:
 
     def to(self, device: torch.device | str) -> "Outcomes":
         """The same outcomes with all tensors on `device`."""
-        return replace(self, **{k: v.to(device) for k, v in self.__dict__.items() if isinstance(v, Tensor)})
+        return replace(self, **_moved(self, device))
 
 
 def build(

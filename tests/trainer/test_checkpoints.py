@@ -14,7 +14,9 @@ from trainer.errors import CheckpointError
 
 def checkpoint(step: int, stage: int = 2) -> Checkpoint:
     weight = torch.full((2, 3), float(step))
-    optimiser = {"policy": {"state": {0: {"step": torch.tensor(float(step))}}, "param_groups": [{"lr": 0.1, "params": [0]}]}}
+    optimiser = {
+        "policy": {"state": {0: {"step": torch.tensor(float(step))}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    }
     return Checkpoint(Progress(stage, step), {"w": weight, "tied": weight}, optimiser, {"best": 0.5})
 
 

@@ -16,7 +16,9 @@ from trainer.errors import RunFolderError
 from trainer.runs import recipe_names, resumed_run
 
 
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str, str]:
     """Exit code, stdout, stderr of `aem-train arguments` in this process."""
     monkeypatch.setattr(sys, "argv", ["aem-train", *arguments])
     with pytest.raises(SystemExit) as ended:

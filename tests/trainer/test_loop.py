@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
-from helpers import QUICK, quick, quiet, resume, run
+from helpers import QUICK, quick, resume, run
 
 from aem_agent.policies import make_policy
 from trainer import loop, session, update, warmstart
@@ -21,7 +21,6 @@ from trainer.batch import Batch
 from trainer.config import AlgorithmConfig
 from trainer.errors import NonFiniteError, ParityError
 from trainer.metrics import read_records
-from trainer.runs import new_run
 from trainer.update import make_plan
 
 
@@ -57,7 +56,15 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     assert summary["before"]["greedy"]["n"] == 3
     rl = figures(whole, ("rl",))
     assert [r["step"] for r in rl] == [1, 2, 3, 4]
-    for name in ("success", "token_entropy", "response_entropy", "alpha_q05", "alpha_q95", "guarded_share", "invalid_rate"):
+    for name in (
+        "success",
+        "token_entropy",
+        "response_entropy",
+        "alpha_q05",
+        "alpha_q95",
+        "guarded_share",
+        "invalid_rate",
+    ):
         assert name in rl[0], name
     updated = [r for r in rl if "grad_norm" in r]
     for name in ("clip_fraction", "approx_kl", "ratio_mean", "positive_mass", "negative_mass", "parity_error"):
@@ -130,7 +137,9 @@ def test_kill_9_and_resume_equals_an_uninterrupted_run(
     assert_same(whole, path)
 
 
-def test_resume_between_2_and_4_steps_in_one_process(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_between_2_and_4_steps_in_one_process(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original, calls = loop.rl_step, []
 
     def step(*arguments: Any) -> dict[str, Any]:
@@ -150,7 +159,13 @@ def test_resume_between_2_and_4_steps_in_one_process(whole: Path, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("where", "name"),
-    [(warmstart, "clone_step"), (warmstart, "play_experts"), (loop, "build"), (loop, "update"), (session, "evaluation_of")],
+    [
+        (warmstart, "clone_step"),
+        (warmstart, "play_experts"),
+        (loop, "build"),
+        (loop, "update"),
+        (session, "evaluation_of"),
+    ],
 )
 def test_ctrl_c_in_every_phase_leaves_a_run_that_resumes(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
@@ -204,7 +219,12 @@ def test_interim_evaluations_choose_the_best_weights(tmp_path: Path, monkeypatch
     run(quick("evaluation.every=2"), tmp_path / "run")
     assert (tmp_path / "run" / "best").resolve().name == "2-0000002"
     best = load_file(tmp_path / "run" / "best" / "model.safetensors")
-    assert best and [r["step"] for r in figures(tmp_path / "run", ("evaluation",)) if r["when"] == "during"] == [2, 2, 4, 4]
+    assert best and [r["step"] for r in figures(tmp_path / "run", ("evaluation",)) if r["when"] == "during"] == [
+        2,
+        2,
+        4,
+        4,
+    ]
 
 
 def test_nan_stops_with_a_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +277,8 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     settings = [word for setting in QUICK for word in ("--set", setting)]
     out = tmp_path / "run"
     command = [sys.executable, "-c", code, "run", "toy", "--out", str(out), *settings]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 130
     assert f"aem-train resume {out}" in done.stderr
-    assert quiet is not None and new_run is not None

@@ -17,6 +17,8 @@ from aem_agent.policies import ExpertPolicy
 from aem_agent.records import dump_line
 from aem_agent.rollout import RolloutManager
 from aem_agent.types import Episode
+from aem_envs.plugins import experts
+from aem_envs.toy import ToyExpert
 from trainer import rollouts
 from trainer.demonstrations import _last_place, bucketed, play_experts, read_recorded
 from trainer.errors import DemonstrationError
@@ -62,11 +64,32 @@ def test_targets_are_actions_after_the_prompts_the_model_will_see(session: Sessi
     assert session.agent.tokenizer.decode(first).rstrip().endswith(">")
 
 
-def test_noise_is_shown_but_never_a_target_except_when_exploring(session: Session) -> None:
-    calm = play_experts(session.agent, session.pools, explore=False, seed=1)
-    again = play_experts(session.agent, session.pools, explore=False, seed=1)
-    assert calm.tokens.equal(again.tokens)
-    assert "go west\n" not in said(session, calm)[:1]
+class Wanderer:
+    """Plays the toy's expert, but every second action is a random one that it owns up to."""
+
+    def __init__(self, **_: Any) -> None:
+        self.expert = ToyExpert()
+        self.acted_at_random = True
+
+    def reset(self, env: Any, observation: str, info: dict[str, Any]) -> None:
+        self.expert.reset(env, observation, info)
+
+    def act(self, observation: str, info: dict[str, Any]) -> str:
+        self.acted_at_random = not self.acted_at_random
+        return "inventory" if self.acted_at_random else self.expert.act(observation, info)
+
+
+def test_noise_is_shown_but_never_a_target_except_when_exploring(tmp_path: Path) -> None:
+    experts.add("aem/Toy-v0/wanderer", Wanderer)
+    with new_run(quick("warmstart.expert=wanderer", "warmstart.games=5"), tmp_path / "r", quiet()) as opened:
+        calm = play_experts(opened.agent, opened.pools, explore=False, seed=1)
+        again = play_experts(opened.agent, opened.pools, explore=False, seed=1)
+        wild = play_experts(opened.agent, opened.pools, explore=True, seed=1)
+        refused = opened.agent.tokenizer.encode("Nothing happens.")
+        assert calm.tokens.equal(again.tokens)
+        assert not any(text.startswith("inventory") for text in said(opened, calm))
+        assert not {*said(opened, wild)} <= {*said(opened, calm)}
+        assert _last_place(calm.tokens.tolist(), refused, 0, len(calm.tokens)) is not None
 
 
 def test_recorded_episodes_and_sft_exports_give_the_same_samples(session: Session, tmp_path: Path) -> None:
