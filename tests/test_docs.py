@@ -36,7 +36,9 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_no_machine_paths_in_tracked_files() -> None:
     """Nothing in the repository may depend on one machine's folders."""
     pattern = r"(^|[\"' =(])/(work|root|home/[a-z]+)/"
-    found = subprocess.run(["git", "grep", "-nIE", pattern, "--", ".", ":!tests/test_docs.py"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", "grep", "-nIE", pattern, "--", ".", ":!tests/test_docs.py"], cwd=ROOT, capture_output=True, text=True
+    )
     if found.returncode > 1:
         pytest.skip(f"not a git checkout: {found.stderr.strip()}")
     assert not found.stdout, found.stdout

@@ -14,7 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- not run: (?P<reason>[^>]*?) -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.S)
-REASONS = {"installs", "needs a server", "needs the internet", "minutes of training", "needs a GPU", "opens a game for a person"}
+REASONS = {
+    "installs",
+    "needs a server",
+    "needs the internet",
+    "minutes of training",
+    "needs a GPU",
+    "opens a game for a person",
+}
 
 
 def blocks() -> list[tuple[str | None, str, str]]:
