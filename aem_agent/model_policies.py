@@ -89,7 +89,7 @@ class _ModelEpisode:
     async def act(self, observation: str, info: dict[str, Any]) -> Decision:
         policy, prompter = self._policy, self._prompter
         ids, dropped = prompter.prompt(observation, info)
-        request = GenerateRequest(ids, policy.sampling, turn_seed(self._seed, self._turn))
+        request = GenerateRequest(ids, policy.sampling, turn_seed(self._seed, self._turn), conversation=self._seed)
         self._turn += 1
         response = _checked(await policy.engine.generate(request))
         parsed = policy.parser(response.text)

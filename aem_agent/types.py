@@ -62,6 +62,9 @@ class GenerateRequest:
     sampling: Sampling
     seed: int
     """Seed of this response's own random stream: one per (run seed, task, repeat, turn)."""
+    conversation: int | None = None
+    """Requests of one conversation usually extend one another, and an engine may keep what it computed for it;
+    token ids decide: a wrong or reused number costs time, never correctness."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from aem_agent.model.conversations import Conversations
 from aem_agent.model.interface import LanguageModel, WeightsMismatchError, load_model, load_tokenizer
 from aem_agent.model.sampler import Sampler
 from aem_agent.types import ContextOverflowError, EngineError, GenerateRequest, Response, TokenizerLike
@@ -32,6 +33,7 @@ class TorchEngine:
 
     With `deterministic` (default) batches run inline in the event loop, requests ordered by seed; otherwise in one
     worker thread, so that environments can move on meanwhile. With `share` the model is the trainer's own module.
+    Up to `cache_bytes` hold keys and values of conversations (0: none), so that a turn costs what is new in it.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class TorchEngine:
         max_batch: int = 256,
         deterministic: bool = True,
         share: bool = False,
+        cache_bytes: int = 1 << 30,
     ) -> None:
         if max_batch < 1:
             raise EngineError(f"max_batch must be at least 1, not {max_batch}")
@@ -50,7 +53,8 @@ class TorchEngine:
         self.version = 0
         self.max_batch = max_batch
         self.share = share
-        self._sampler = Sampler(model, tokenizer)
+        self._conversations = Conversations(cache_bytes) if cache_bytes > 0 else None
+        self._sampler = Sampler(model, tokenizer, self._conversations)
         self._worker = None if deterministic else ThreadPoolExecutor(1, thread_name_prefix="torch-engine")
         self._pending: list[tuple[GenerateRequest, asyncio.Future[Response]]] = []
         self._flushing: asyncio.Task[None] | None = None
@@ -66,10 +70,13 @@ class TorchEngine:
         dtype: str = "float32",
         max_batch: int = 256,
         deterministic: bool = True,
+        cache_bytes: int = 1 << 30,
     ) -> "TorchEngine":
         """From a model folder; raises subclasses of `ModelError`."""
         model = load_model(folder, device=device, dtype=getattr(torch, dtype))
-        return cls(model, load_tokenizer(folder), max_batch=max_batch, deterministic=deterministic)
+        return cls(
+            model, load_tokenizer(folder), max_batch=max_batch, deterministic=deterministic, cache_bytes=cache_bytes
+        )
 
     async def generate(self, request: GenerateRequest) -> Response:
         """Draw one response; raises `ContextOverflowError` when prompt and response exceed the model's positions."""
@@ -92,6 +99,7 @@ class TorchEngine:
         try:
             while self._flushing is not None:
                 await asyncio.wait([self._flushing])
+            self.forget()
             if not (self.share and state is self.model):
                 self._copy(state)
             self.version += 1
@@ -109,6 +117,12 @@ class TorchEngine:
             await asyncio.wait([self._flushing])
         if self._worker is not None:
             self._worker.shutdown()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is kept of conversations; not while requests run."""
+        if self._conversations is not None:
+            self._conversations.clear()
 
     def _check(self, request: GenerateRequest) -> None:
         prompt, new = len(request.prompt_token_ids), request.sampling.max_new_tokens

@@ -13,33 +13,52 @@ from aem_agent.model.packing import Packing
 
 
 class KVCache:
-    """Keys and values, per layer Float[n, KV, width, hd] each; the first `n` rows are in use."""
+    """Keys and values; the first `n` rows are in use.
 
-    def __init__(self, packing: Packing, heads: int, head_dim: int, new_tokens: int) -> None:
-        self.n = packing.n
-        self.heads, self.head_dim = heads, head_dim
-        self.width = packing.longest + new_tokens
-        self.longest = packing.longest
+    Args:
+        lengths: Long[n], tokens per row; longest is their maximum.
+        room: Float[2 · layers, n, KV, width, hd], finite or yet to be filled; keys and values of a layer follow one
+            another.
+    """
+
+    def __init__(self, lengths: Tensor, longest: int, room: Tensor) -> None:
+        self.kv = room
+        self.n, self.heads, self.width, self.head_dim = room.shape[1:]
+        self.longest = longest
         """Columns in use."""
-        self.lengths = packing.lengths.clone()
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        device = self.lengths.device
-        head = torch.arange(heads, device=device)
-        table = packing.wide_table(self.width).view(self.n, 1, self.width)
-        self._table = (table * heads + head[:, None]).flatten()
+        self.lengths = lengths.clone()
+        device = lengths.device
+        self._head = torch.arange(self.heads, device=device)
         self._columns = torch.arange(self.width, device=device)
-        self._starts = (torch.arange(self.n, device=device)[:, None] * heads + head) * self.width
-        self.mask = self._columns[: self.longest] < self.lengths[:, None]
+        self._starts = (torch.arange(self.n, device=device)[:, None] * self.heads + self._head) * self.width
+        self.mask = self._columns[:longest] < self.lengths[:, None]
         """Bool[n, longest]: where there is a token."""
         self._bias: Tensor | None = None
         self._places = self._starts
 
-    def fill(self, k: Tensor, v: Tensor) -> None:
-        """Add a layer from the keys and values of the prompts' nodes, Float[U, KV, hd] each."""
-        for to, x in ((self.keys, k), (self.values, v)):
-            rows = x.reshape(-1, self.head_dim).index_select(0, self._table)
-            to.append(rows.view(self.n, self.heads, self.width, self.head_dim))
+    def keys_values(self, layer: int, rows: int) -> tuple[Tensor, Tensor]:
+        """Those of the first rows, Float[rows, KV, longest, hd] each."""
+        return self.kv[2 * layer, :rows, :, : self.longest], self.kv[2 * layer + 1, :rows, :, : self.longest]
+
+    def table(self, packing: Packing) -> Tensor:
+        """Long[n' · KV · width]: what `fill` has to put where, for the n' sequences of a packing."""
+        table = packing.wide_table(self.width).view(packing.n, 1, self.width)
+        return (table * self.heads + self._head[:, None]).flatten()
+
+    def fill(self, layer: int, k: Tensor, v: Tensor, table: Tensor, first: int = 0) -> None:
+        """Write the rows from `first` on, whole, from the keys and values of nodes, Float[U, KV, hd] each."""
+        for i, x in enumerate((k, v)):
+            rows = self.kv[2 * layer + i, first:].view(-1, self.head_dim)
+            torch.index_select(x.reshape(-1, self.head_dim), 0, table, out=rows)
+
+    def places(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Long[m · KV]: where `put` puts m tokens."""
+        return (self._starts[rows] + columns[:, None]).flatten()
+
+    def put(self, layer: int, k: Tensor, v: Tensor, places: Tensor) -> None:
+        """Write the keys and values of single tokens, Float[m, KV, hd] each."""
+        for i, x in enumerate((k, v)):
+            self.kv[2 * layer + i].view(-1, self.head_dim).index_copy_(0, places, x.reshape(-1, self.head_dim))
 
     def grow(self) -> Tensor:
         """Make room for one token per row; returns their positions Long[n]."""
@@ -53,8 +72,7 @@ class KVCache:
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> None:
         """Put the newest token's keys and values, Float[n, KV, hd] each, where `grow` made room."""
-        for cache, x in ((self.keys, k), (self.values, v)):
-            cache[layer].view(-1, self.head_dim).index_copy_(0, self._places, x.reshape(-1, self.head_dim))
+        self.put(layer, k, v, self._places)
 
     def attend(self, layer: int, q: Tensor) -> Tensor:
         """One query per row: q Float[n, H, hd] → Float[n, H·hd].
@@ -62,7 +80,7 @@ class KVCache:
         The query heads of one key head are given as if they were successive queries: they share keys and mask.
         """
         n, heads, head_dim = q.shape
-        k, v = (x[layer][:n, :, : self.longest] for x in (self.keys, self.values))
+        k, v = self.keys_values(layer, n)
         q = q.reshape(n, self.heads, heads // self.heads, head_dim)
         if q.is_cuda or q.dtype != torch.float32:
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask[:, None, None])
@@ -84,7 +102,7 @@ class KVCache:
             order[hole] = mover
         if holes:
             to, source = torch.tensor([holes, movers], device=self.lengths.device)
-            for x in (*self.keys, *self.values):
+            for x in self.kv:
                 x[to, :, : self.longest] = x[source, :, : self.longest]
             self.lengths[to] = self.lengths[source]
         self.n = kept

@@ -5,7 +5,7 @@ and v; Qwen3 normalises each head of q and k instead. Query, key and value weigh
 (fewer, larger products); `weights.py` splits them into transformers' names. Logits equal transformers' to 1e-5 in fp32.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aem_agent.model.cache import KVCache
 from aem_agent.model.config import DecoderConfig
+from aem_agent.model.extension import Extension
 from aem_agent.model.packing import Packing, attend, attend_at
 from aem_agent.types import ContextOverflowError
 
@@ -146,24 +147,36 @@ class Decoder(nn.Module):
         """Logits Float[n, V]."""
         return F.linear(hidden, self.embed.weight if self.lm_head is None else self.lm_head.weight)
 
-    @torch.no_grad()
     def prefill(self, tokens: Tensor, cu_seqlens: Tensor, new_tokens: int) -> tuple[Tensor, KVCache]:
         """Hidden states Float[n, d] of the last tokens, and a cache with room; raises `ContextOverflowError`."""
-        c, packing = self.config, Packing.of(tokens, cu_seqlens, self.max_positions)
-        if packing.longest + new_tokens > self.max_positions:
+        return self.extend((), tokens, cu_seqlens, new_tokens, lambda shape, like: like.new_empty(shape))
+
+    @torch.no_grad()
+    def extend(
+        self,
+        kept: Sequence[Tensor],
+        tokens: Tensor,
+        cu_seqlens: Tensor,
+        new_tokens: int,
+        room: Callable[[tuple[int, ...], Tensor], Tensor],
+    ) -> tuple[Tensor, KVCache]:
+        """As `prefill`, of sequences the first of which continue `kept`: see `interface.Continuing`."""
+        c, batch = self.config, Extension([kv.shape[2] for kv in kept], tokens, cu_seqlens, self.max_positions)
+        if batch.longest + new_tokens > self.max_positions:
             raise ContextOverflowError(
-                f"prompt of {packing.longest} tokens and {new_tokens} new ones, the model takes {self.max_positions}"
+                f"prompt of {batch.longest} tokens and {new_tokens} new ones, the model takes {self.max_positions}"
             )
-        cache = KVCache(packing, c.kv_heads, c.head_dim, new_tokens)
+        shape = (2 * c.layers, len(batch.lengths), c.kv_heads, batch.longest + new_tokens, c.head_dim)
+        cache = batch.open(room(shape, self.embed.weight), kept)
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            cache.fill(k, v)
-            return cache.attend(layer, q) if layer == c.layers - 1 else attend(q, k, v, packing)
+            batch.write(cache, layer, k, v)
+            return cache.attend(layer, q) if layer == c.layers - 1 else batch.attend(cache, layer, q, k, v)
 
-        x = self.embed(packing.nodes(tokens))
-        rope = self._rope_at(packing.positions)
+        x = self.embed(batch.nodes)
+        rope = self._rope_at(batch.positions)
         for block in self.blocks:
-            x = block(x, rope, attention, packing.last if block.index == c.layers - 1 else None)
+            x = block(x, rope, attention, batch.last if block.index == c.layers - 1 else None)
         return self.norm(x), cache
 
     @torch.no_grad()

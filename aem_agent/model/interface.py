@@ -5,9 +5,9 @@ sampled is what is trained. Sequences are packed: all tokens of a batch one afte
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,23 @@ class LanguageModel(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors as transformers reads them."""
+        ...
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """A model whose prefill can take up what an earlier cache of it held."""
+
+    def extend(
+        self,
+        kept: Sequence[Tensor],
+        tokens: Tensor,
+        cu_seqlens: Tensor,
+        new_tokens: int,
+        room: Callable[[tuple[int, ...], Tensor], Tensor],
+    ) -> tuple[Tensor, Any]:
+        """As `prefill`; the first `len(kept)` sequences continue `kept`, Float[2 · layers, KV, base, hd] each, and
+        `tokens` holds what is new of them. The cache, a `KVCache`, lies in `room(shape, like)`: finite, and free."""
         ...
 
 

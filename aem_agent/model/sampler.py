@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aem_agent.model.interface import LanguageModel
+from aem_agent.model.conversations import Conversation, Conversations
+from aem_agent.model.interface import Continuing, LanguageModel
 from aem_agent.types import FinishReason, GenerateRequest, Response, Sampling, TokenizerLike
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -85,10 +86,12 @@ def _cut(p: Tensor, top_p: Tensor) -> Tensor:
 class _Row:
     """One running request."""
 
-    __slots__ = ("entropies", "finish", "ids", "limit", "logprobs", "stop", "stop_ids")
+    __slots__ = ("conversation", "entropies", "finish", "ids", "limit", "logprobs", "request", "stop", "stop_ids")
 
-    def __init__(self, request: GenerateRequest, eos: int) -> None:
+    def __init__(self, request: GenerateRequest, conversation: Conversation | None, eos: int) -> None:
         sampling = request.sampling
+        self.request = request
+        self.conversation = conversation
         self.ids: list[int] = []
         self.logprobs: list[float] = []
         self.entropies: list[float] = []
@@ -99,29 +102,34 @@ class _Row:
 
 
 class Sampler:
-    """Generates with a model and its tokenizer."""
+    """Generates with a model and its tokenizer.
 
-    def __init__(self, model: LanguageModel, tokenizer: TokenizerLike) -> None:
+    With `conversations` (for models of the `Continuing` kind), prompts that extend an earlier one of the same
+    conversation cost only what is new in them.
+    """
+
+    def __init__(
+        self, model: LanguageModel, tokenizer: TokenizerLike, conversations: Conversations | None = None
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self.conversations = conversations if isinstance(model, Continuing) else None
         self._pieces: dict[int, str] = {}
 
     @torch.inference_mode()
     def __call__(self, requests: Sequence[GenerateRequest], version: int = 0) -> list[Response]:
         """One response per request, in order; finished rows leave the batch. Raises `ContextOverflowError`."""
         device, model = self.model.device, self.model
-        rows = [_Row(r, self.tokenizer.eos_token_id) for r in requests]
+        rows = self._rows(requests)
+        running = sorted(rows, key=lambda row: row.conversation is None or not row.conversation.base)
         limit = max(row.limit for row in rows)
-        lengths = [len(r.prompt_token_ids) for r in requests]
-        flat = [t for r in requests for t in r.prompt_token_ids]
-        cu = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        hidden, cache = model.prefill(torch.tensor(flat, device=device), torch.from_numpy(cu).to(device), limit)
-        draw = Draw([r.sampling for r in requests], device)
-        uniform = torch.from_numpy(uniforms([r.seed for r in requests], 0, limit)).to(device)
-        running = rows
+        hidden, cache = self._prefill(running, limit)
+        draw = Draw([row.request.sampling for row in running], device)
+        uniform = torch.from_numpy(uniforms([row.request.seed for row in running], 0, limit)).to(device)
         for step in range(limit):
             tokens, logprobs, entropies = draw(model.head(hidden), uniform[:, step])
             done = self._record(running, tokens, logprobs, entropies)
+            self._keep(running, done, cache)
             if len(done) == len(running):
                 break
             if done:
@@ -131,7 +139,36 @@ class Sampler:
                 tokens, uniform = tokens[places], uniform[places]
                 draw.keep(places)
             hidden = model.step(tokens, cache)
-        return [self._response(row, r.sampling, version) for row, r in zip(rows, requests, strict=True)]
+        return [self._response(row, version) for row in rows]
+
+    def _rows(self, requests: Sequence[GenerateRequest]) -> list[_Row]:
+        found: Sequence[Conversation | None] = [None] * len(requests)
+        if self.conversations is not None and any(r.conversation is not None for r in requests):
+            found = self.conversations.match(requests, self.model)
+        eos = self.tokenizer.eos_token_id
+        return [_Row(request, conversation, eos) for request, conversation in zip(requests, found, strict=True)]
+
+    def _prefill(self, rows: Sequence[_Row], limit: int) -> tuple[Tensor, Any]:
+        """Hidden states of the last prompt tokens and the running cache; rows that continue something come first."""
+        device, model = self.model.device, self.model
+        talks = [row.conversation for row in rows]
+        bases = [0 if talk is None else talk.base for talk in talks]
+        flat = [t for row, base in zip(rows, bases, strict=True) for t in row.request.prompt_token_ids[base:]]
+        sizes = [len(row.request.prompt_token_ids) - base for row, base in zip(rows, bases, strict=True)]
+        cu = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)).to(device)
+        tokens = torch.tensor(flat, device=device)
+        if self.conversations is None or not any(talks) or not isinstance(model, Continuing):
+            return model.prefill(tokens, cu, limit)
+        kept = [talk.kv[:, :, : talk.base] for talk in talks if talk is not None and talk.kv is not None and talk.base]
+        return model.extend(kept, tokens, cu, limit, self.conversations.room)
+
+    def _keep(self, running: Sequence[_Row], done: Sequence[int], cache: Any) -> None:
+        """Hand what finished rows leave behind to their conversations, before others take their places."""
+        if self.conversations is not None:
+            for i in done:
+                row = running[i]
+                if row.conversation is not None:
+                    self.conversations.keep(row.request, row.conversation, row.ids, cache, i)
 
     def _record(self, rows: list[_Row], tokens: Tensor, logprobs: Tensor, entropies: Tensor | None) -> list[int]:
         """Note what was drawn; returns the places of rows that are finished."""
@@ -161,12 +198,12 @@ class Sampler:
         text = self.tokenizer.decode(row.ids)
         return any(s in text for s in row.stop)
 
-    def _response(self, row: _Row, sampling: Sampling, version: int) -> Response:
+    def _response(self, row: _Row, version: int) -> Response:
         return Response(
             text=self.tokenizer.decode(row.ids),
             token_ids=tuple(row.ids),
             logprobs=tuple(row.logprobs),
-            entropies=tuple(row.entropies) if sampling.entropies else None,
+            entropies=tuple(row.entropies) if row.request.sampling.entropies else None,
             finish_reason=row.finish,
             policy_versions=((0, version),),
         )
