@@ -71,9 +71,17 @@ class Critic(nn.Module):
         return values
 
 
-def response_scores(model: LanguageModel, batch: Batch, hidden: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies [N] from the hidden states [T] of `batch`: logits are made at response positions only."""
-    rows = hidden[batch.targets - 1]
+def states(model: LanguageModel, batch: Batch, level: Level | None) -> tuple[Tensor, Tensor]:
+    """Hidden states that predict the response tokens [N, d], and those a critic reads (none where `level` is None): the
+    last layer computes no others."""
+    predicting = batch.targets - 1
+    valued = predicting[:0] if level is None else value_positions(batch, level)
+    hidden = model.hidden(batch.tokens, batch.cu_seqlens, at=torch.cat([predicting, valued]))
+    return hidden[: len(predicting)], hidden[len(predicting) :]
+
+
+def response_scores(model: LanguageModel, batch: Batch, rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies [N] of the response tokens from the hidden states [N, d] that predict them."""
     if len(rows) * model.vocab_size <= LOGITS_IN_ONE_PIECE:
         return token_logprobs_and_entropy(model.head(rows), batch.labels, temperature)
     return chunked_logprobs_and_entropy(rows, model.head, batch.labels, temperature)
@@ -96,9 +104,9 @@ def score(
     logprobs, entropies, values = [], [], []
     for sequences in micro_batches(batch, torch.arange(batch.n_sequences), max_tokens or SCORING_TOKENS):
         part = batch.select(sequences.to(batch.tokens.device)).batch
-        hidden = model.hidden(part.tokens, part.cu_seqlens)
+        hidden, valued = states(model, part, level if critic is not None else None)
         if critic is not None:
-            values.append(critic(hidden[value_positions(part, level)]))
+            values.append(critic(valued))
         if batch.old_logprobs is None or batch.entropies is None:
             pair = response_scores(model, part, hidden, temperature)
             logprobs.append(pair[0])
@@ -142,7 +150,7 @@ def _last_values(model: LanguageModel, critic: Critic, prompts: Sequence[Sequenc
         if chunk and (prompt is None or len(prompt) > room):
             flat = torch.tensor([token for ids in chunk for token in ids], device=model.device)
             cu = torch.tensor([0, *(len(ids) for ids in chunk)], device=model.device).cumsum(0)
-            values.append(critic(model.hidden(flat, cu)[cu[1:] - 1]))
+            values.append(critic(model.hidden(flat, cu, at=cu[1:] - 1)))
             chunk, room = [], max_tokens
         if prompt is not None:
             chunk.append(prompt)

@@ -13,7 +13,7 @@ from trainer.errors import ParityError
 from trainer.losses import Loss, aggregation_weights, entropy_bonus, policy_loss, value_loss
 from trainer.metrics import mean_metrics, require_finite
 from trainer.minibatches import minibatches
-from trainer.scoring import Critic, Scores, response_scores, value_positions
+from trainer.scoring import Critic, Scores, response_scores, states
 
 PARITY = 1e-3
 """Largest difference, nats, between a log-prob at sampling and the first forward pass of the update, in float32."""
@@ -103,7 +103,7 @@ def _optimiser_step(
     metrics: dict[str, Tensor] = {}
     for part in parts:
         rows = part.targets
-        hidden = learner.model.hidden(part.batch.tokens, part.batch.cu_seqlens)
+        hidden, valued = states(learner.model, part.batch, config.algorithm.gae_level if learner.critic else None)
         logprobs, entropies = response_scores(learner.model, part.batch, hidden, config.rollout.temperature)
         if first and part is parts[0]:
             metrics["parity_error"] = _parity(learner.model, logprobs, scores.logprobs[rows])
@@ -125,7 +125,7 @@ def _optimiser_step(
             value = value + config.algorithm.entropy_bonus * entropy_bonus(entropies, weights)
         _add(metrics, loss.metrics | {"loss": value.detach()})
         if learner.critic is not None and plan.targets is not None and scores.values is not None:
-            error = _critic_loss(learner.critic, hidden, part, parts, scores.values, plan.targets, config.algorithm)
+            error = _critic_loss(learner.critic, valued, part, parts, scores.values, plan.targets, config.algorithm)
             value = value + error.value
             _add(metrics, {"value_error": error.metrics["value_error"]})
         value.backward()  # type: ignore[no-untyped-call]
@@ -136,7 +136,7 @@ def _optimiser_step(
 
 
 def _critic_loss(
-    critic: Critic, hidden: Tensor, part: Part, parts: list[Part], old: Tensor, targets: Tensor, config: AlgorithmConfig
+    critic: Critic, valued: Tensor, part: Part, parts: list[Part], old: Tensor, targets: Tensor, config: AlgorithmConfig
 ) -> Loss:
     """The critic's share of one micro-batch; every value of the optimiser step weighs the same."""
 
@@ -145,7 +145,7 @@ def _critic_loss(
 
     mine = places(part)
     return value_loss(
-        critic(hidden[value_positions(part.batch, config.gae_level)]),
+        critic(valued),
         old[mine],
         targets[mine],
         torch.full_like(targets[mine], 1 / sum(len(places(p)) for p in parts)),

@@ -84,8 +84,8 @@ def clone_step(
 ) -> Tensor:
     """One optimiser step on `sequences` of `batch`; returns the mean loss per target, nats."""
     part = batch.select(sequences).batch.to(device)
-    hidden = model.hidden(part.tokens, part.cu_seqlens)
-    loss = F.cross_entropy(model.head(hidden[part.targets - 1]).float(), part.labels)
+    hidden = model.hidden(part.tokens, part.cu_seqlens, at=part.targets - 1)
+    loss = F.cross_entropy(model.head(hidden).float(), part.labels)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(list(model.parameters()), grad_clip)
     optimiser.step()
