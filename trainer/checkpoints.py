@@ -69,11 +69,9 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     kept = latest_path(root)
     try:
         write_folder(target, write)
-    except (OSError, SafetensorError) as error:
+    except CheckpointError as error:
         rest = f"the last good one, {kept}, is kept" if kept else "there is no earlier one"
-        raise CheckpointError(
-            f"cannot write checkpoint {target}: {error}; {rest}; free space, then `aem-train resume`"
-        ) from error
+        raise CheckpointError(f"{error}; {rest}; free space, then `aem-train resume`") from error
     for old in _complete(root)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -82,7 +80,7 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     """Fill a folder through `write` so that `target` is, at every moment, absent, the old one or the whole new one.
 
-    Raises OSError; the half-written folder is removed.
+    Raises `CheckpointError`, of a full disk for example; the half-written folder is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.writing"
@@ -98,6 +96,9 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(target)  # only ever the same step written again after a resume
         temporary.rename(target)
         _flush(target.parent)
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: what torch.save makes of a failed write
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(f"cannot write {target}: {str(error).splitlines()[0]}") from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

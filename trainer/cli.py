@@ -98,6 +98,8 @@ def _dry_run(config: "TrainConfig") -> int:
 
 
 def _make_preset(folder: Path, name: str, recipe: str, seed: int) -> int:
+    from dataclasses import replace
+
     from trainer import rollouts
     from trainer.errors import RunFolderError
     from trainer.export import preset_folder
@@ -109,10 +111,12 @@ def _make_preset(folder: Path, name: str, recipe: str, seed: int) -> int:
     if folder.is_dir():
         folder.rmdir()
     config = override(load_recipe(recipe), [f"model.preset={name}", f"seed={seed}"])
+    config = replace(config, model=replace(config.model, preset_options={}))
     preset_folder(config, folder, rollouts.task_pools(config))
     print(
         f"wrote {folder}: load it with transformers' AutoModelForCausalLM, or train it with --set model.path={folder}"
     )
+    return 0
 
 
 if __name__ == "__main__":

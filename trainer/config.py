@@ -40,7 +40,7 @@ class ModelConfig:
     path: str | None = None
     """Local folder in transformers format; None makes `preset`."""
     preset: str = "tiny"
-    """Preset made by code when `path` is None: `tiny`, `word-base` or `small`."""
+    """Preset made by code when `path` is None: `tiny` or `small`."""
     preset_options: Mapping[str, Setting] = field(default_factory=dict)
     """Changes to the preset's sizes, such as `hidden_size`, `layers`."""
     vocabulary: Literal["played", "all"] = "played"
@@ -148,7 +148,7 @@ class AlgorithmConfig:
     """What the loss is averaged over when responses are skipped: the kept ones, or all as if none were."""
     epochs: int = 1
     """Passes over the batch per step."""
-    gamma: float = 0.95
+    gamma: float = 1.0
     """Discount per turn (PPO)."""
     gae_lambda: float = 0.95
     """λ of GAE (PPO)."""
@@ -305,11 +305,27 @@ def check(config: TrainConfig) -> None:
         "env.train_tasks": config.env.train_tasks,
         "model.max_new_tokens": config.model.max_new_tokens,
         "threads": config.threads,
+        "optimiser.lr": config.optimiser.lr,
+        "optimiser.micro_tokens": 1 if config.optimiser.micro_tokens is None else config.optimiser.micro_tokens,
+        "warmstart.lr": config.warmstart.lr,
+        "algorithm.critic_lr": config.algorithm.critic_lr,
+        "algorithm.clip_low": config.algorithm.clip_low,
+        "algorithm.clip_high": config.algorithm.clip_high,
+        "evaluation.interim_tasks": config.evaluation.interim_tasks,
     }
     for key, value in positive.items():
         if not value > 0:
             raise ConfigError(f"{key} must be positive, got {value}")
-    not_negative = {"steps": config.steps, "warmstart.steps": config.warmstart.steps, "aem.lam": config.aem.lam}
+    not_negative = {
+        "steps": config.steps,
+        "warmstart.steps": config.warmstart.steps,
+        "warmstart.explore_steps": config.warmstart.explore_steps,
+        "aem.lam": config.aem.lam,
+        "aem.range_guard": config.aem.range_guard,
+        "evaluation.every": config.evaluation.every,
+        "evaluation.temperature": config.evaluation.temperature,
+        "algorithm.std_floor": config.algorithm.std_floor,
+    }
     for key, value in not_negative.items():
         if not value >= 0:
             raise ConfigError(f"{key} must not be negative, got {value}")

@@ -24,6 +24,7 @@ def train(session: Session) -> dict[str, Any]:
     """
     warm_start(session)
     if session.at_start_of_rl:
+        session.export_start()
         session.evaluate("before")
     with session.reporter.steps("RL", session.config.steps, session.progress.step):
         for step in range(session.progress.step, session.config.steps):

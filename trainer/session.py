@@ -181,6 +181,12 @@ class Session:
         checkpoints.point(self.folder.path / "best", target)
         checkpoints.remove_all_but(models, target)
 
+    def export_start(self) -> None:
+        """Write the weights that RL starts from to `warmstart`, so that both stages can be evaluated anywhere."""
+        checkpoints.write_folder(
+            self.folder.path / "warmstart", partial(export_model, self.model, self.agent, self.source)
+        )
+
     def adopt_best(self) -> None:
         """Go back to the best weights that evaluations during RL have found; without any, export the last ones."""
         if self.best is None:
