@@ -26,6 +26,7 @@ from aem_agent.evaluate import (
 )
 from aem_agent.export import export as export_episodes
 from aem_agent.policies import make_policy
+from aem_agent.rollout import USAGE_ERRORS
 from aem_agent.run_folder import RunFolder, differing, software_versions
 from aem_agent.summary import Summary
 from aem_agent.terminal import EvalProgress, print_comparison, print_episode, print_summary
@@ -94,7 +95,14 @@ def run(args: argparse.Namespace) -> int:
     folder = open_folder(plan, args.resume or args.out or _default_out(plan.config), resume=args.resume is not None)
     _note_versions(folder)
     with EvalProgress(plan.episodes, len(folder.completed())) as progress:
-        result = evaluate(plan, policy, folder, concurrency=args.concurrency, retries=args.retries, on_episode=progress)
+        try:
+            result = evaluate(
+                plan, policy, folder, concurrency=args.concurrency, retries=args.retries, on_episode=progress
+            )
+        except USAGE_ERRORS:
+            if args.resume is None:
+                folder.discard()
+            raise
     if args.json:
         _print_json(result.summary.to_json())
     else:

@@ -42,7 +42,9 @@ def folder_policy(
 ) -> ModelPolicy:
     """The model in `folder` on the torch engine; see `aem_agent.policies.make_policy`."""
     from aem_agent.engines.torch_engine import TorchEngine
+    from aem_agent.model.devices import torch_device
 
+    on = torch_device(device)
     frame = chat_frame(folder)
     trained = AgentConfig.load(folder)
     config = trained or AgentConfig(
@@ -53,7 +55,7 @@ def folder_policy(
         config = replace(config, sampling=replace(config.sampling, stop=(), stop_token_ids=()))
     config = replace(config, prompt_options={**config.prompt_options, **(prompt_options or {})})
     spec, parser = config.build()
-    engine = TorchEngine.load(folder, device=device, max_batch=max(concurrency, 1))
+    engine = TorchEngine.load(folder, device=str(on), max_batch=max(concurrency, 1))
     limit = min(config.context_limit or engine.model.max_positions, engine.model.max_positions)
     new_tokens = min(config.sampling.max_new_tokens, asked.get("max_new_tokens", limit), max(1, limit // 2))
     sampling = replace(config.sampling, **{**asked, "max_new_tokens": new_tokens})

@@ -180,6 +180,7 @@ def make_policy(
 
         return endpoint_policy(rest, base_url, prompt, prompt_options, asked, concurrency)
     if Path(model).is_dir():
+        _refuse_run_folder(Path(model))
         from aem_agent.loading import folder_policy
 
         return folder_policy(Path(model), prompt, prompt_options, asked, concurrency, device)
@@ -194,3 +195,9 @@ def make_policy(
     except TypeError as error:
         raise UnknownPolicyError(f"policy {model!r} does not take {options}: {error}") from error
     return made
+
+
+def _refuse_run_folder(folder: Path) -> None:
+    """A run of `aem-train` is no model: its models lie in it."""
+    if (folder / "best").is_dir() and not any(folder.glob("*.safetensors")):
+        raise UnknownPolicyError(f"{folder} is a training run, not a model folder: give -m {folder / 'best'}")

@@ -31,7 +31,9 @@ from aem_agent.types import (
 from aem_envs.core import BadOptionError
 from aem_envs.plugins import UnknownPluginError
 
-FINAL_ERRORS = (BadOptionError, ContextOverflowError, UnknownPluginError)
+USAGE_ERRORS = (BadOptionError, UnknownPluginError)
+"""What was asked for cannot be had. Before the first turn of a run's first episodes, they end the run."""
+FINAL_ERRORS = (*USAGE_ERRORS, ContextOverflowError)
 """Errors that the same seed would only repeat: such an episode is not retried."""
 
 OnEpisode = Callable[[Episode], None]
@@ -71,6 +73,8 @@ class RolloutManager:
         self.on_episode = on_episode
         self.max_turns = max_turns
         self._stopping = False
+        self._completed = 0
+        """Episodes of this run that ended without an error."""
 
     async def run(
         self,
@@ -88,12 +92,14 @@ class RolloutManager:
 
         Raises:
             RolloutInterruptedError: after `stop()` or Ctrl-C; holds the completed groups.
+            BadOptionError, UnknownPluginError: of the environment or the policy before their first turn, while no
+                episode was completed: every other one would repeat it.
         """
         jobs = list(_jobs(tasks, repeats, skip))
         results: list[Episode | None] = [None] * len(jobs)
         queue = iter(enumerate(jobs))
         run_seed = self.seed if seed is None else seed
-        self._stopping = False
+        self._stopping, self._completed = False, 0
         slots = min(self.concurrency, len(jobs))
         workers = [asyncio.ensure_future(self._work(queue, results, run_seed)) for _ in range(slots)]
         try:
@@ -132,6 +138,7 @@ class RolloutManager:
         for index, job in queue:
             episode = await self._play(job, episode_seed(seed, job.task.task_id, job.repeat))
             results[index] = episode
+            self._completed += episode.completed
             if self.on_episode is not None:
                 self.on_episode(episode)
             await asyncio.sleep(0)  # a policy that never waits must still let signals and its neighbours in
@@ -139,7 +146,9 @@ class RolloutManager:
                 return
 
     async def _play(self, job: Job, seed: int) -> Episode:
-        """One episode with its retries; never raises because of the environment, the policy or the engine."""
+        """One episode with its retries; of what the environment, the policy or the engine raises, only wrong use that
+        shows at once goes on to the caller.
+        """
         started = time.perf_counter()
         attempt = 0
         while True:
@@ -150,6 +159,8 @@ class RolloutManager:
                 await self._attempt(recorder, session)
                 broken = False
             except Exception as error:
+                if isinstance(error, USAGE_ERRORS) and not recorder.turns and not self._completed:
+                    raise
                 recorder.fail(error)
             finally:
                 await self.pool.release(session, broken=broken)

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import suppress
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -100,6 +101,14 @@ class RunFolder:
     def completed(self) -> set[tuple[str, int]]:
         """(task id, repeat) of the episodes that need not be played again: `RolloutManager.run(skip=…)`."""
         return {(e.task_id, e.repeat) for e in self.episodes() if e.completed}
+
+    def discard(self) -> None:
+        """Remove a run that played nothing, so that its folder can be used again."""
+        if not self.episodes():
+            for name in ("episodes.jsonl", "config.json"):
+                (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):  # something else lies in it
+                self.path.rmdir()
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json` atomically."""

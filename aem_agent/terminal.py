@@ -71,7 +71,8 @@ class EvalProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._timer.cancel()
-        self._bar.stop()
+        if self._bar.live.is_started:  # one that never started would still print an empty line
+            self._bar.stop()
 
 
 def _row(name: str, r: Rates) -> tuple[str, ...]:

@@ -149,6 +149,12 @@ def test_dry_run_plays_and_writes_nothing(capsys: pytest.CaptureFixture[str]) ->
         (["aem/Toy-v0", "-m", "random", "--base-url", "http://me:secret@host/v1"], "OPENAI_API_KEY"),
         (["aem/Toy-v0", "-m", "random", "--out", "."], "not an empty folder"),
         (["aem/Toy-v0", "-m", "random", "-c", "0"], "--concurrency must be at least 1"),
+        pytest.param(
+            ["aem/ALFWorld-v0", "-m", "expert", "-n", "2", "--env", "engine=textworld"],
+            'use engine="native"',
+            marks=pytest.mark.realengine,
+        ),
+        (["aem/Toy-v0", "-m", "a-training-run"], "give -m a-training-run/best"),
         (["aem/Tyo-v0", "-m", "random"], "Tyo"),
         (["nowhere:X-v0", "-m", "random"], "nowhere"),
         (["CartPole-v1", "-m", "random"], "not a TextEnv"),
@@ -157,6 +163,7 @@ def test_dry_run_plays_and_writes_nothing(capsys: pytest.CaptureFixture[str]) ->
     ],
 )
 def test_wrong_use_is_one_clear_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a-training-run/best").mkdir(parents=True)
     assert aem_eval("run", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1

@@ -163,6 +163,19 @@ def test_lasting_failure_is_a_typed_error_kept_apart(fault: Any, error: str, tri
     assert Chain.made == tries + 1, "one per try, and one for the other task"
 
 
+def test_wrong_use_ends_the_run_before_its_first_turn_and_no_later() -> None:
+    class Choosy(RandomPolicy):
+        def start(self, env: Any, task: TaskRef, seed: int) -> Any:
+            if task.task_id == "5":
+                raise BadOptionError("not this one")
+            return super().start(env, task, seed)
+
+    with pytest.raises(BadOptionError, match="not this one"):
+        play(RolloutManager(Chain, Choosy(), concurrency=1), chain(5, 1))
+    groups = play(RolloutManager(Chain, Choosy(), concurrency=1), chain(1, 5))
+    assert len(groups[0].episodes) == 1 and groups[1].errored[0].error == "BadOptionError: not this one"
+
+
 def test_infra_truncation_is_an_error_and_a_limit_is_not() -> None:
     (group,) = play(RolloutManager(lambda: Chain(reason="infra:page"), RandomPolicy()), chain(2))
     assert group.errored[0].error == "InfrastructureError: infra:page"
