@@ -16,8 +16,9 @@ from aem_agent.model.cache import KVCache
 from aem_agent.model.interface import LanguageModel
 from aem_agent.types import GenerateRequest
 
-WORTH_REUSING = 0.5
-"""Share of a prompt that must be kept for it to be continued: below, packing shares beginnings as well."""
+WORTH_REUSING = 0.25
+"""Share of a prompt that must be kept for it to be continued. Below, copying costs what computing would: packing shares
+beginnings too. Measured with windows of history over heads of a quarter to a half of the prompt."""
 
 LONGEST_PIECE = 256
 """Most new tokens of a continued prompt: rows are padded to the longest piece."""

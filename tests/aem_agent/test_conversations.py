@@ -176,7 +176,7 @@ def test_windowed_prompts_keep_nothing_after_the_first_miss(folder: Path, model:
     assert_true_values(model, said)
     assert ids(said) == plain
     empty = [c for c in conversations._of.values() if c.kv is None]
-    assert len(empty) >= 7 and all(c.nbytes < 1000 for c in empty)
+    assert len(empty) >= 3 and all(c.nbytes < 1000 for c in empty)
 
 
 def test_changed_ends_are_cut_off(folder: Path, model: Decoder) -> None:
