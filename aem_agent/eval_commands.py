@@ -31,6 +31,7 @@ from aem_agent.run_folder import RunFolder, differing, software_versions
 from aem_agent.summary import Summary
 from aem_agent.terminal import EvalProgress, print_comparison, print_episode, print_summary
 from aem_envs.cli_common import CliError, parse_settings
+from aem_envs.sanitize import counted
 
 INCOMPLETE = 3
 """Exit code when errored or missing episodes remain."""
@@ -97,7 +98,13 @@ def run(args: argparse.Namespace) -> int:
     with EvalProgress(plan.episodes, len(folder.completed())) as progress:
         try:
             result = evaluate(
-                plan, policy, folder, concurrency=args.concurrency, retries=args.retries, on_episode=progress
+                plan,
+                policy,
+                folder,
+                concurrency=args.concurrency,
+                retries=args.retries,
+                on_episode=progress,
+                on_interrupt=progress.interrupted,
             )
         except USAGE_ERRORS:
             if args.resume is None:
@@ -194,7 +201,7 @@ def export(args: argparse.Namespace) -> int:
     episodes, steps = export_episodes(
         RunFolder.open(args.dir).episodes(), args.out, format=args.format, only_won=not args.all
     )
-    print(f"{episodes} episodes, {steps} steps → {args.out}")
+    print(f"{counted(episodes, 'episode')}, {counted(steps, 'step')} → {args.out}")
     return 0
 
 

@@ -181,13 +181,16 @@ def evaluate(
     concurrency: int = 16,
     retries: int = 2,
     on_episode: Callable[[Episode], None] | None = None,
+    on_interrupt: Callable[[], None] | None = None,
 ) -> Result:
     """Play what `folder` lacks, recording each episode as it ends, and sum up. Ctrl-C drains and sums up what is there.
 
-    `policy` is closed at the end. `on_episode` sees every new episode after it was recorded.
+    `policy` is closed at the end. `on_episode` sees every new episode after it was recorded; `on_interrupt` is
+    called at the first Ctrl-C.
 
     Raises:
         RecordWriteError: the disk is full, or another process writes to the folder.
+        BadOptionError, UnknownPluginError: as `RolloutManager.run`.
     """
     with folder.writer() as writer:
 
@@ -206,7 +209,13 @@ def evaluate(
                 on_episode=record,
             )
             try:
-                await manager.run(plan.tasks, plan.config.repeats, skip=folder.completed(), handle_signals=True)
+                await manager.run(
+                    plan.tasks,
+                    plan.config.repeats,
+                    skip=folder.completed(),
+                    handle_signals=True,
+                    on_interrupt=on_interrupt,
+                )
             except RolloutInterruptedError:
                 return True
             finally:

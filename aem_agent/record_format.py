@@ -41,6 +41,8 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
         response["finish_reason"] = said.finish_reason
     if said.policy_versions != _FIRST_VERSION:
         response["policy_versions"] = said.policy_versions
+    if said.usage is not None:
+        response["usage"] = said.usage
     data: dict[str, Any] = {"observation": turn.observation, "response": response, "action": turn.action}
     if turn.prompt_token_ids:
         data["prompt_token_ids"] = turn.prompt_token_ids
@@ -116,9 +118,9 @@ def _tuple_of(reader: Reader, value: Any) -> tuple[Any, ...]:
     return tuple([reader(item) for item in _is(list, value)])
 
 
-def _range(value: Any) -> tuple[int, int]:
-    start, version = _is(list, value) if isinstance(value, list) and len(value) == 2 else (None, None)
-    return _int(start), _int(version)
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = value if isinstance(value, list) and len(value) == 2 else (None, None)
+    return _int(first), _int(second)
 
 
 def _finish_reason(value: Any) -> str:
@@ -139,7 +141,8 @@ _RESPONSE_READERS: dict[str, Reader] = {
     "logprobs": _numbers,
     "entropies": _numbers,
     "finish_reason": _finish_reason,
-    "policy_versions": partial(_tuple_of, _range),
+    "policy_versions": partial(_tuple_of, _pair),
+    "usage": partial(_optional, _pair),
 }
 
 

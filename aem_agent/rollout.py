@@ -84,11 +84,13 @@ class RolloutManager:
         seed: int | None = None,
         skip: Collection[tuple[str, int]] = (),
         handle_signals: bool = False,
+        on_interrupt: Callable[[], None] | None = None,
     ) -> list[RolloutGroup]:
         """Play every task `repeats` times; one group per entry of `tasks`, in their order.
 
         A task listed twice gets further repeats, never the same episode twice. `skip` holds (task id, repeat) pairs
-        that exist already. With `handle_signals`, Ctrl-C finishes the episodes in flight, a second one drops them.
+        that exist already. With `handle_signals`, Ctrl-C finishes the episodes in flight (after a call of
+        `on_interrupt`), a second one drops them.
 
         Raises:
             RolloutInterruptedError: after `stop()` or Ctrl-C; holds the completed groups.
@@ -103,7 +105,7 @@ class RolloutManager:
         slots = min(self.concurrency, len(jobs))
         workers = [asyncio.ensure_future(self._work(queue, results, run_seed)) for _ in range(slots)]
         try:
-            with self._signals(workers) if handle_signals else nullcontext():
+            with self._signals(workers, on_interrupt) if handle_signals else nullcontext():
                 await _all_or_first_error(workers)
         except asyncio.CancelledError:
             this = asyncio.current_task()
@@ -199,7 +201,9 @@ class RolloutManager:
                 return
 
     @contextmanager
-    def _signals(self, workers: "Sequence[asyncio.Future[None]]") -> Iterator[None]:
+    def _signals(
+        self, workers: "Sequence[asyncio.Future[None]]", on_interrupt: Callable[[], None] | None
+    ) -> Iterator[None]:
         """First SIGINT drains, second cancels. Only the main thread can receive signals; elsewhere this does
         nothing.
         """
@@ -211,6 +215,8 @@ class RolloutManager:
             if self._stopping:
                 for worker in workers:
                     worker.cancel()
+            elif on_interrupt is not None:
+                on_interrupt()
             self.stop()
 
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aem_agent.stats import Counts, Difference, Interval, clustered_wilson, paired_bootstrap, pass_at_k
-from aem_agent.types import AgentError, Episode
+from aem_agent.types import AgentError, Episode, Turn
 
 SCHEMA = 1
 """Version of `summary.json`."""
@@ -67,9 +67,12 @@ class Summary:
     errors: int
     """Episodes that ended in an infrastructure error."""
     error_types: dict[str, int]
+    first_errors: dict[str, str]
+    """Type → message of its first episode, by task id and repeat."""
     missing: int
     """Planned episodes without a record."""
     prompt_tokens: int
+    """Of completed episodes, as every count of tokens and turns; 0 for policies without tokens."""
     response_tokens: int
     dropped_turns: int
     """Turns left out of prompts by the overflow rule, summed over prompts."""
@@ -124,6 +127,25 @@ def _pass_at(completed: Sequence[Episode]) -> dict[str, float]:
     return {str(k): sum(p) / len(p) for k in ks if (p := [pass_at_k(n, c, k) for n, c in counts if n >= k])}
 
 
+def prompt_tokens(turn: Turn) -> int:
+    """Length of a turn's prompt, counted by whoever knows it."""
+    return turn.response.usage[0] if turn.response.usage else len(turn.prompt_token_ids)
+
+
+def response_tokens(turn: Turn) -> int:
+    """Length of a turn's response, counted by whoever knows it."""
+    return turn.response.usage[1] if turn.response.usage else len(turn.response.token_ids)
+
+
+def _first_errors(found: Sequence[Episode]) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for episode in found:
+        kind, _, message = (episode.error or "").partition(": ")
+        if episode.error is not None:
+            first.setdefault(kind, message)
+    return dict(sorted(first.items()))
+
+
 def data_hash(episodes: Iterable[Episode]) -> str:
     """SHA-256 over the sorted (task id, data hash) pairs, 16 hex digits."""
     pairs = sorted({f"{e.task_id}\t{e.data_hash}\n" for e in episodes if e.completed})
@@ -154,9 +176,10 @@ def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: 
         truncations=dict(sorted(Counter(e.truncation_reason or "unknown" for e in completed if e.truncated).items())),
         errors=sum(errors.values()),
         error_types=dict(sorted(errors.items())),
+        first_errors=_first_errors(found),
         missing=max(0, (planned or 0) - len(found)),
-        prompt_tokens=sum(len(t.prompt_token_ids) for t in turns),
-        response_tokens=sum(len(t.response.token_ids) for t in turns),
+        prompt_tokens=sum(map(prompt_tokens, turns)),
+        response_tokens=sum(map(response_tokens, turns)),
         dropped_turns=sum(t.dropped_turns for t in turns),
         retries=sum(e.retries for e in found),
         seconds=round(sum(e.seconds for e in found), 6),

@@ -12,11 +12,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from aem_agent.report.episodes import outcome
-from aem_agent.summary import Comparison, Rates, Summary, format_interval, format_rate
+from aem_agent.summary import Comparison, Rates, Summary, format_interval, format_rate, response_tokens
 from aem_agent.types import Episode
-from aem_envs.sanitize import plain
+from aem_envs.sanitize import counted, plain
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "soft": "dim"}
+
+ERROR_WIDTH = 300
+"""Characters of an error's message that are shown below the table."""
 
 
 def safe(text: str) -> str:
@@ -52,8 +55,13 @@ class EvalProgress:
         self._completed += episode.completed
         self._won += episode.won and episode.completed
         self._errors += not episode.completed
-        self._tokens += sum(len(turn.response.token_ids) for turn in episode.turns)
+        self._tokens += sum(response_tokens(turn) for turn in episode.turns)
         self._bar.update(self._task, advance=1, description=self._describe())
+
+    def interrupted(self) -> None:
+        """Say what the first Ctrl-C does: nothing else shows until the episodes in flight have ended."""
+        text = "\ninterrupted: finishing the episodes in flight; Ctrl-C again stops at once"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _describe(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
@@ -104,10 +112,13 @@ def print_summary(console: Console, summary: Summary, model: str) -> None:
     notes += [f"{summary.response_tokens:,} response tokens"] if summary.response_tokens else []
     console.print(" · ".join(notes), style="dim")
     if summary.errors:
-        kinds = ", ".join(f"{n} × {safe(kind)}" for kind, n in summary.error_types.items())
-        console.print(f"{summary.errors} episodes ended in an error ({kinds}): in no rate above", style="yellow")
+        console.print(f"{counted(summary.errors, 'episode')} ended in an error: in no rate above", style="yellow")
+        for kind, n in summary.error_types.items():
+            first = " ".join(summary.first_errors.get(kind, "").split())[:ERROR_WIDTH]
+            console.print(f"  {n} × {safe(kind)}: {safe(first)}", style="yellow", soft_wrap=True)
     if summary.missing:
-        console.print(f"{summary.missing} planned episodes were not played", style="yellow")
+        verb = "was" if summary.missing == 1 else "were"
+        console.print(f"{counted(summary.missing, 'planned episode')} {verb} not played", style="yellow")
 
 
 def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
@@ -131,7 +142,7 @@ def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
     console.print(f"A  {safe(a)}\nB  {safe(b)}")
     console.print(table)
     if c.only_a or c.only_b:
-        console.print(f"left out: {c.only_a} tasks only in A, {c.only_b} only in B", style="dim")
+        console.print(f"left out: {counted(c.only_a, 'task')} only in A, {c.only_b} only in B", style="dim")
 
 
 def print_episode(console: Console, episode: Episode, number: int, total: int) -> None:

@@ -83,6 +83,10 @@ class Response:
     finish_reason: FinishReason = "stop"
     policy_versions: tuple[tuple[int, int], ...] = ((0, 0),)
     """(first token, weights version) ranges, in order: more than one when weights changed during the response."""
+    usage: tuple[int, int] | None = None
+    """Tokens of prompt and response where only an endpoint knows them, as it counts them; None if it does not say, and
+    for token engines, whose ids can be counted.
+    """
 
 
 @dataclass(slots=True)  # not frozen: one is made at every environment step, and a frozen one takes four times as long

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aem_envs.cli_common import run_main
-from aem_envs.sanitize import plain
+from aem_envs.sanitize import counted, plain
 
 _SPLITS = ("train", "valid_seen", "valid_unseen")
 _HOME = "~/.cache/alfworld"
@@ -159,7 +159,7 @@ def _export(options: argparse.Namespace) -> int:
     )
     written = sum(1 for _ in paths)
     out = plain(str(options.out))
-    print(f"{written} games written below {out}; play them with ALFWORLD_DATA={out}")
+    print(f"{counted(written, 'game')} written below {out}; to play, set ALFWORLD_DATA={out}")
     return 0
 
 

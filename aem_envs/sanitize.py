@@ -1,4 +1,6 @@
-"""Texts of games, pages, commands and models are hostile: what they may do in a terminal or an HTML page is nothing."""
+"""Texts for people. Those of games, pages, commands and models are hostile: what they may do in a terminal or an HTML
+page is nothing.
+"""
 
 import html
 import re
@@ -10,6 +12,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u
 def plain(text: str) -> str:
     """`text` with every control character made visible (ESC as `␛`, others as `\\xNN`): no escape sequence survives."""
     return _CONTROL.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 0x20 else f"\\x{ord(m[0]):02x}", text)
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 game", "2 games"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def for_html(text: str) -> str:

@@ -128,16 +128,21 @@ class OpenAIEngine:
             data = answer.json()
             choice = data["choices"][0]
             text = choice["message"].get("content") or ""  # null where a model spent its tokens on thinking
-            reason, used = choice.get("finish_reason"), data.get("usage") or {}
-            prompt, completion = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            reason, used = choice.get("finish_reason"), data.get("usage")
+            counts = (used.get("prompt_tokens"), used.get("completion_tokens")) if used else (None, None)
+            prompt, completion = (int(count or 0) for count in counts)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
             raise self._error(f"not a chat completion: {self._quoted(answer)}") from None
         if not isinstance(text, str):
             raise self._error(f"not a text: {self._quoted(answer)}")
         self.usage.requests += 1
         self.usage.prompt_tokens += prompt
         self.usage.completion_tokens += completion
-        return Response(text, finish_reason=_FINISH.get(reason, "stop") if isinstance(reason, str) else "stop")
+        return Response(
+            text,
+            finish_reason=_FINISH.get(reason, "stop") if isinstance(reason, str) else "stop",
+            usage=None if counts == (None, None) else (prompt, completion),
+        )
 
     def _quoted(self, answer: httpx.Response) -> str:
         """The start of an answer without the key, which some endpoints repeat in their refusals."""

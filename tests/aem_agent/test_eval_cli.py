@@ -167,7 +167,7 @@ def test_wrong_use_is_one_clear_line(arguments: list[str], message: str, capsys:
     assert aem_eval("run", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
-    assert not Path("runs").exists()
+    assert not list(Path().glob("runs/*")), "nothing is left of a run that could not begin"
 
 
 def test_errors_are_reported_apart_and_resume_redoes_only_them(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +179,7 @@ def test_errors_are_reported_apart_and_resume_redoes_only_them(capsys: pytest.Ca
     broken = summary["errors"]
     assert 0 < broken < 29 and summary["n"] == 29 - broken and summary["error_types"] == {"InfrastructureError": broken}
     assert summary["successes"] == round(summary["success_rate"] * summary["n"])
+    assert f"{broken} × InfrastructureError: the page went away" in captured.out
     assert "in no rate above" in captured.out and "--resume a" in captured.err
     before = Path("a/episodes.jsonl").read_bytes()
     assert aem_eval("score", "a") == 3
@@ -228,6 +229,7 @@ def test_ctrl_c_sums_up_what_is_done_and_says_how_to_go_on() -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130 and "--resume a" in error and "Traceback" not in error
+    assert error.count("Ctrl-C again stops at once") == 1
     summary = json.loads(Path("a/summary.json").read_text())
     assert summary["n"] >= 2 and summary["missing"] == 12 - summary["n"] > 0 and summary["errors"] == 0
     assert "not complete" in Path("a/report.html").read_text()
@@ -301,7 +303,8 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         message = {"role": "assistant", "content": "<think>east</think><action>go east</action>"}
-        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+        usage = {"prompt_tokens": 40, "completion_tokens": 2}
+        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -322,6 +325,8 @@ def test_an_endpoint_plays_and_its_key_is_not_recorded(monkeypatch: pytest.Monke
         server.shutdown()
         server.server_close()
     assert {turn.action for e in episodes("a").values() for turn in e.turns} == {"go east"}
+    summary = json.loads(Path("a/summary.json").read_text())
+    assert (summary["prompt_tokens"], summary["response_tokens"]) == (9 * 40, 9 * 2), "as the endpoint counts them"
     assert "127.0.0.1" in json.loads(Path("a/config.json").read_text())["config"]["base_url"]
     assert not any(b"very-secret" in file.read_bytes() for file in Path("a").iterdir())
 

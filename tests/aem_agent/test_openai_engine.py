@@ -60,7 +60,7 @@ def test_request_and_reply() -> None:
     made = engine(answer)
     assert isinstance(made, TextEngine)
     response = ask(made, Sampling(temperature=0.4, top_p=0.9, max_new_tokens=9, stop=("\n",)))
-    assert response == Response("<action>go</action>", finish_reason="length")
+    assert response == Response("<action>go</action>", finish_reason="length", usage=(7, 2))
     (request,) = seen
     assert str(request.url) == "http://127.0.0.1:1/v1/chat/completions"
     assert request.headers["authorization"] == f"Bearer {KEY}"
@@ -135,6 +135,20 @@ def test_newer_name_of_the_token_limit() -> None:
 def test_malformed_answers(body: str) -> None:
     with pytest.raises(EngineError, match="not a"):
         ask(engine(lambda request: httpx.Response(200, text=body)))
+
+
+@pytest.mark.parametrize(
+    ("usage", "recorded"),
+    [
+        (None, None),
+        ({}, None),
+        ({"prompt_tokens": None, "completion_tokens": None}, None),
+        ({"completion_tokens": 3}, (0, 3)),
+    ],
+)
+def test_usage_that_an_endpoint_leaves_out(usage: Any, recorded: tuple[int, int] | None) -> None:
+    body = {"choices": [{"message": {"content": "x"}}], "usage": usage}
+    assert ask(engine(lambda request: httpx.Response(200, json=body))).usage == recorded
 
 
 def test_empty_content_is_an_empty_reply() -> None:

@@ -33,6 +33,7 @@ ids = st.lists(st.integers(0, 10**6), max_size=4).map(tuple)
 json_value = st.none() | st.booleans() | number | text
 responses = st.builds(
     Response,
+    usage=st.none() | st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)),
     text=text,
     token_ids=ids,
     logprobs=st.none() | st.lists(number, max_size=4).map(tuple),
