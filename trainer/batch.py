@@ -196,7 +196,7 @@ def build(
     """
     episodes = [(g, e) for g, group in enumerate(groups) for e in completed(group)]
     if not episodes:
-        raise BatchError("no episode was completed: all ended in infrastructure errors (see their `error`)")
+        raise BatchError(f"no episode was completed: {first_error(groups)}")
     packer = Packer()
     invalid: list[bool] = []
     rewards: list[float] = []
@@ -217,6 +217,12 @@ def build(
         anchors=tuple(anchors),
     )
     return packer.batch(), outcomes
+
+
+def first_error(groups: Sequence[RolloutGroup]) -> str:
+    """What went wrong in the first episode that ended in an infrastructure error."""
+    errors = (e.error for g in groups for e in (*g.errored, *g.episodes) if e.error is not None)
+    return f"all ended in infrastructure errors, the first in {next(errors, 'none: nothing was played')}"
 
 
 def completed(group: RolloutGroup) -> list[Episode]:

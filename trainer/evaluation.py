@@ -6,6 +6,7 @@ from typing import Any
 
 from aem_agent.stats import Interval, wilson
 from aem_agent.types import Episode, RolloutGroup
+from trainer.batch import BatchError, first_error
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Evaluation:
 
     @property
     def success(self) -> float:
-        """Share of completed episodes that were won; 0 if there are none."""
-        return self.wins / self.n if self.n else 0.0
+        """Share of completed episodes that were won."""
+        return self.wins / self.n
 
     @property
     def interval(self) -> Interval:
@@ -49,15 +50,17 @@ class Evaluation:
             "success": self.success,
             "low": self.interval.low,
             "high": self.interval.high,
-            "mean_return": sum(e.return_ for e in self.episodes) / max(1, self.n),
+            "mean_return": sum(e.return_ for e in self.episodes) / self.n,
             "invalid_rate": invalid / max(1, len(turns)),
-            "mean_turns": len(turns) / max(1, self.n),
+            "mean_turns": len(turns) / self.n,
         }
 
 
 def evaluation_of(groups: Sequence[RolloutGroup], split: str, temperature: float) -> Evaluation:
-    """Sum up what was played."""
+    """Sum up what was played; raises `BatchError` where nothing was completed, which says nothing of the model."""
     episodes = tuple(e for g in groups for e in g.episodes if e.completed)
+    if not episodes:
+        raise BatchError(f"the evaluation on {split} completed no episode: {first_error(groups)}")
     return Evaluation(split, temperature, episodes, sum(len(g.errored) for g in groups))
 
 

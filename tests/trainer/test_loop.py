@@ -247,7 +247,7 @@ def test_stale_weights_in_the_engine_are_noticed(tmp_path: Path, monkeypatch: py
         return type(scores)(scores.logprobs - 0.01, scores.entropies)
 
     monkeypatch.setattr(loop, "score", shifted)
-    with pytest.raises(ParityError, match="differ by 0.01"):
+    with pytest.raises(ParityError, match=r"differ by 0\.01"):
         run(quick("algorithm.invalid_penalty=1.0"), tmp_path / "run")
 
 
