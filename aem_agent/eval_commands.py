@@ -17,10 +17,10 @@ from aem_agent import summary as summaries
 from aem_agent.evaluate import (
     EvalConfig,
     Plan,
+    comparable,
     evaluate,
     open_folder,
     ordered_episodes,
-    plain_env_id,
     prepare,
     summarize_folder,
 )
@@ -161,12 +161,7 @@ def score(args: argparse.Namespace) -> int:
 def compare(args: argparse.Namespace) -> int:
     """`aem-eval compare`."""
     a, b = RunFolder.open(args.a), RunFolder.open(args.b)
-    kept = ("env", "split", "max_steps")
-    one, other = (
-        {"env_id": plain_env_id(str(run.config.get("env_id")))} | {key: run.config.get(key) for key in kept}
-        for run in (a, b)
-    )
-    different = differing(one, other)
+    different = differing(comparable(a.config), comparable(b.config))
     if different and not args.force:
         raise CliError(f"the runs are not comparable ({'; '.join(different)}): --force compares them anyway")
     comparison = summaries.compare(a.episodes(), b.episodes(), seed=args.seed)

@@ -7,7 +7,7 @@ The order of a run: `prepare` resolves what was asked for (so that mistakes show
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from aem_agent.summary import Summary, summarize
 from aem_agent.types import AgentError, Episode, Policy, RolloutInterruptedError, TaskRef
 from aem_envs import registration
 from aem_envs.cli_common import Setting
-from aem_envs.core import TextEnv
+from aem_envs.core import AemEnvError, TextEnv
 
 MAX_DEFAULT_TASKS = 1000
 """Without a number of tasks, splits up to this size are played whole."""
@@ -95,6 +95,23 @@ def make_env(config: EvalConfig) -> TextEnv:
     return registration.make_env(config.env_id, **{**config.env, **limit})
 
 
+def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What two runs must share to be compared, from a recorded configuration: environment, split and settings.
+
+    A setting at its default counts as not given. Where data lie does not matter: hashes tell what they hold.
+    """
+    env_id = str(config.get("env_id"))
+    settings = dict(config.get("env") or {})
+    if config.get("max_steps") is not None:
+        settings["max_steps"] = config["max_steps"]
+    try:
+        defaults = {n: p.default for n, p in registration.keyword_arguments(registration.env_class(env_id)).items()}
+    except (ImportError, AemEnvError):  # a third party's, not installed here: what was given is compared as it is
+        defaults = {}
+    given = {n: v for n, v in settings.items() if n != "data" and v is not None and v != defaults.get(n)}
+    return {"env_id": plain_env_id(env_id), "split": config.get("split"), "env": given}
+
+
 def prepare(config: EvalConfig) -> Plan:
     """Resolve the split and the tasks, and check what can be checked before playing.
 
@@ -108,6 +125,11 @@ def prepare(config: EvalConfig) -> Plan:
             raise EvaluationError(f"{name.replace('_', ' ')} must be at least {least}, not {value}")
     if config.base_url and "@" in config.base_url:
         raise EvaluationError("the base URL would be recorded: put credentials into OPENAI_API_KEY, not into it")
+    if "split" in config.env:
+        raise EvaluationError(f"say --split {config.env['split']}, not --env split={config.env['split']}")
+    if "max_steps" in config.env and config.max_steps is not None:
+        both = f"--env max_steps={config.env['max_steps']} and --max-steps {config.max_steps}"
+        raise EvaluationError(f"the step limit is given twice, by {both}: keep one of them")
     env = make_env(config)
     try:
         split = config.split or next((s for s in env.splits if s != "train"), env.splits[0])

@@ -90,7 +90,7 @@ def _checked(data: Any, kind: type, readers: dict[str, Reader], where: str) -> d
     return values
 
 
-def _required(field: Field) -> bool:
+def _required(field: "Field[Any]") -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 

@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from aem_envs.core import AemEnvError, BadOptionError, Expert
+from aem_envs.registration import known_spec
 
 T = TypeVar("T")
 
@@ -68,13 +69,18 @@ def make_expert(env_id: str, name: str = "expert", **options: Any) -> Expert:
     """The expert `name` of the environment `env_id` ("module:EnvId" works too), or `name` itself as "module:factory".
 
     Raises:
-        UnknownPluginError: no such expert.
+        UnknownEnvError: no such environment.
+        UnknownPluginError: it has no such expert; says which it has.
         BadOptionError: it does not take these options.
     """
     if ":" in env_id:
         module, _, env_id = env_id.partition(":")
         import_module(module)  # the user's own module: it adds its experts on import, as `gym.make` does
     key = name if ":" in name else f"{env_id}/{name}"
+    if ":" not in name and key not in (known := experts.names()):
+        known_spec(env_id)
+        own = [other.removeprefix(f"{env_id}/") for other in known if other.startswith(f"{env_id}/")]
+        raise UnknownPluginError(f"{env_id} has no expert {name!r}; it has: {', '.join(own) or 'none'}")
     factory = experts.get(key)
     try:
         expert: Expert = factory(**options)

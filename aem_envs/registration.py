@@ -4,11 +4,15 @@ import inspect
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from aem_envs.core import AemEnvError, BadOptionError, TextEnv
 
 NAMESPACE = "aem/"
+
+
+class UnknownEnvError(AemEnvError, gym.error.UnregisteredEnv):
+    """No such environment; the message lists those there are."""
 
 
 def register(env_id: str, entry_point: str) -> None:
@@ -30,19 +34,29 @@ def env_class(env_id: str) -> type[TextEnv]:
     """The class behind `env_id` ("module:EnvId" imports the module first).
 
     Raises:
-        gymnasium.error.Error: no such id.
+        UnknownEnvError: no such id.
         ImportError: its module, or a package it needs, is not installed.
         AemEnvError: it is not a `TextEnv`.
     """
     if ":" in env_id:
         module, _, env_id = env_id.partition(":")
         __import__(module)
-    creator: Any = gym.spec(env_id).entry_point
+    creator: Any = known_spec(env_id).entry_point
     if isinstance(creator, str):
         creator = load_env_creator(creator)
     if not (isinstance(creator, type) and issubclass(creator, TextEnv)):
         raise AemEnvError(f"{env_id} is not a TextEnv: these commands play environments of aem_envs.core.TextEnv only")
     return creator
+
+
+def known_spec(env_id: str) -> EnvSpec:
+    """Gymnasium's entry for a registered id (without a module); raises `UnknownEnvError`."""
+    try:
+        return gym.spec(env_id)
+    except gym.error.Error as error:
+        raise UnknownEnvError(
+            f"unknown environment {env_id!r}; known: {', '.join(env_ids())}, or module:EnvId"
+        ) from error
 
 
 def keyword_arguments(cls: type[TextEnv]) -> dict[str, inspect.Parameter]:

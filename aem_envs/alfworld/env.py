@@ -35,6 +35,14 @@ def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
         raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
 
+def _none_ignored(source: str, **given: bool) -> None:
+    """Refuse settings of the other source: they would change nothing, without a word."""
+    for name, is_given in given.items():
+        home = "official" if name == "data" else "embedded"
+        if is_given and source != home:
+            raise BadOptionError(f"{name} is a setting of source={home}; with source={source} leave it out")
+
+
 def _start(task: Loaded, name: str) -> "Game | RealPlay":
     """The engine on a task, still to be reset."""
     if task.world is not None:
@@ -65,7 +73,8 @@ class ALFWorldEnv(TextEnv):
         task_types: Only these task types: one name, several with commas, or a sequence.
         engine: "native" (default), "textworld" (the installed real engine, in a worker process; it runs code out of
             game files) or "auto" (native where it knows the game's rules by their hash, else textworld).
-        data: Folder of the official data; default `$ALFWORLD_DATA`.
+        data: Folder of the official data; default `$ALFWORLD_DATA`. `size`, `dialect` and `data` given for the wrong
+            source are refused.
         max_steps: Actions per episode (50).
         render_mode: "ansi", "human" or "html".
 
@@ -92,6 +101,7 @@ class ALFWorldEnv(TextEnv):
         _one_of("engine", engine, get_args(EngineName))
         _one_of("dialect", dialect, get_args(Dialect))
         types = check_types(task_types)
+        _none_ignored(source, size=size != "small", dialect=dialect != "current", data=data is not None)
         self.source: Source
         if source == "embedded":
             self.source = EmbeddedSource(size, dialect, types, engine)

@@ -155,7 +155,13 @@ def test_dry_run_plays_and_writes_nothing(capsys: pytest.CaptureFixture[str]) ->
             marks=pytest.mark.realengine,
         ),
         (["aem/Toy-v0", "-m", "a-training-run"], "give -m a-training-run/best"),
-        (["aem/Tyo-v0", "-m", "random"], "Tyo"),
+        (["aem/Tyo-v0", "-m", "random"], "unknown environment 'aem/Tyo-v0'; known: aem/ALFWorld-v0, aem/Toy-v0"),
+        (["aem/Toy-v0", "-m", "expert-search"], "aem/Toy-v0 has no expert 'expert-search'; it has: expert"),
+        (["aem/Toy-v0", "-m", "random", "--env", "split=train"], "say --split train, not --env split=train"),
+        (
+            ["aem/Toy-v0", "-m", "random", "--env", "max_steps=3", "--max-steps", "4"],
+            "given twice, by --env max_steps=3 and --max-steps 4",
+        ),
         (["nowhere:X-v0", "-m", "random"], "nowhere"),
         (["CartPole-v1", "-m", "random"], "not a TextEnv"),
         (["aem/Toy-v0"], "say what to evaluate"),
@@ -261,6 +267,17 @@ def test_compare(capsys: pytest.CaptureFixture[str]) -> None:
     assert 'split: "test" → "train"' in capsys.readouterr().err
     assert aem_eval("compare", "a", "c", "--force") == 2
     assert "no completed task in common" in capsys.readouterr().err
+
+
+def test_runs_compare_whose_settings_mean_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ("run", "aem/Toy-v0", "-m", "random", "-n", "3")
+    assert aem_eval(*run, "--out", "a") == 0
+    assert aem_eval(*run, "--env", "max_steps=50", "--out", "b") == 0, "the toy's default"
+    assert aem_eval(*run, "--max-steps", "7", "--out", "c") == 0
+    assert aem_eval(*run, "--env", "max_steps=7", "--out", "d") == 0
+    assert aem_eval("compare", "a", "b") == 0 and aem_eval("compare", "c", "d") == 0
+    assert aem_eval("compare", "a", "c") == 2
+    assert "env.max_steps: null → 7" in capsys.readouterr().err
 
 
 def test_view_shows_hostile_texts_harmlessly(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from aem_envs import snapshot as snapshots
 from aem_envs.actions import MAX_ACTION, read_action, shown
 from aem_envs.cli_common import CliError, parse_settings, run_main
 from aem_envs.plugins import Registry, UnknownPluginError
+from aem_envs.registration import UnknownEnvError
 from aem_envs.render import ansi, page
 from aem_envs.sanitize import for_html, plain
 from envs_data.errors import GameFileError
@@ -79,8 +80,10 @@ def test_make_expert_refuses_options_it_does_not_take():
     assert make_expert("aem/Toy-v0", "expert", noise=0.5)
     with pytest.raises(BadOptionError, match="nose"):
         make_expert("aem/Toy-v0", "expert", nose=0.5)
-    with pytest.raises(UnknownPluginError, match="aem/Toy-v0/expert"):
+    with pytest.raises(UnknownPluginError, match="aem/Toy-v0 has no expert 'genius'; it has: expert"):
         make_expert("aem/Toy-v0", "genius")
+    with pytest.raises(UnknownEnvError, match="unknown environment 'aem/Nope-v0'; known: aem/ALFWorld-v0, aem/Toy-v0"):
+        make_expert("aem/Nope-v0")
     with pytest.raises(BadOptionError, match="probability"):
         make_expert("aem/Toy-v0", noise=2)
 
