@@ -187,7 +187,8 @@ def test_weights_wait_for_running_requests(folder: Path) -> None:
 
     answers, version = run(main())
     versions = [a.policy_versions[0][1] for a in answers]
-    assert version == 1 and versions == [0, 0, 1, 1, 1, 1]
+    assert version == 1 and versions == sorted(versions)
+    assert versions[:2] == [0, 0] and versions[-1] == 1, "the first batch ran before, the last after"
     run(engine.aclose())
 
 
