@@ -81,11 +81,9 @@ def _add_run(commands: Any) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `aem-eval`; exits with the code described above."""
     args = build_parser().parse_args(argv)
-    try:  # only now: Gymnasium alone takes longer to load than --help may
-        from aem_agent.eval_commands import COMMANDS
-        from aem_envs.cli_common import run_main
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    from aem_agent.eval_commands import COMMANDS  # only now: Gymnasium alone takes longer to load than --help may
+    from aem_envs.cli_common import run_main
+
     run_main(lambda: COMMANDS[args.command](args))
 
 

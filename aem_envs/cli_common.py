@@ -1,7 +1,5 @@
 """What every command line of this project shares: `KEY=VALUE` settings, errors as one clear line, exit codes.
 
-Standard library and `aem_envs.sanitize` only: `--help` must answer at once.
-
 Exit codes: 0 done; 1 done, but something asked for did not hold (a failed check); 2 wrong use or a known error;
 130 Ctrl-C; 141 the reader of our output went away.
 """
@@ -9,12 +7,14 @@ Exit codes: 0 done; 1 done, but something asked for did not hold (a failed check
 import ast
 import math
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from aem_envs.sanitize import plain
+from aem_suite.commands import quiet_exit
 
 Setting = bool | int | float | str | None
 
@@ -77,6 +77,8 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
     Known errors (`is_known_error`) and a missing extra (`ImportError`) print `error: …` and exit 2; any other exception
     is a bug and keeps its traceback; `AEM_TRACEBACK=1` shows it for all. Ctrl-C exits 130 without one.
     """
+    if signal.getsignal(signal.SIGINT) is quiet_exit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = main() or 0
         sys.stdout.flush()

@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aem_envs.cli_common import run_main
-
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
@@ -39,11 +37,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Entry point of the `aem-train` command."""
-    run_main(_main)
-
-
-def _main() -> int:
     arguments = parser().parse_args()
+    from aem_envs.cli_common import run_main  # only now: Gymnasium alone takes longer to load than --help may
+
+    run_main(lambda: _main(arguments))
+
+
+def _main(arguments: argparse.Namespace) -> int:
     if arguments.command == "list":
         return _list()
     if arguments.command == "make-preset":

@@ -1,63 +1,14 @@
-"""`aem-data alfworld ls | stats | export | download`: look at, write and fetch task data."""
+"""What the subcommands of `aem-data` do. Each takes the parsed arguments and returns the exit code."""
 
 import argparse
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aem_envs.cli_common import run_main
 from aem_envs.sanitize import counted, plain
-
-_SPLITS = ("train", "valid_seen", "valid_unseen")
-_HOME = "~/.cache/alfworld"
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    main = argparse.ArgumentParser(prog="aem-data", description="Task data: list it, export it, fetch it.")
-    rooms = main.add_subparsers(dest="room", required=True, metavar="ROOM")
-    alfworld = rooms.add_parser("alfworld", help="household games, generated and official")
-    commands = alfworld.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    ls = commands.add_parser("ls", help="list tasks")
-    stats = commands.add_parser("stats", help="splits with counts, task types and hashes")
-    export = commands.add_parser("export", help="write generated games as game.tw-pddl folders that alfworld plays")
-    fetch = commands.add_parser("download", help="fetch the official games where the internet is reachable")
-    for command in (ls, stats):
-        command.add_argument("--source", choices=("embedded", "official"), default="embedded", help="default: embedded")
-        command.add_argument("--data", metavar="DIR", help="official data (default: $ALFWORLD_DATA)")
-        command.add_argument("--json", action="store_true", help="print JSON")
-    for command in (ls, stats, export):
-        command.add_argument("--size", default="small", help="embedded rooms: small (default), medium, official")
-    for command in (ls, export):
-        command.add_argument("--split", default="valid_seen", help=f"{', '.join(_SPLITS)} (default: valid_seen)")
-        command.add_argument("--n", type=_count, default=20, help="how many (default: 20)")
-    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="below it come json_2.1.1/SPLIT/…")
-    export.add_argument("--start", type=_count, default=0, help="number of the first game (default: 0)")
-    export.add_argument("--dialect", choices=("current", "old"), default="current", help="default: current")
-    export.add_argument(
-        "--grammar-from", type=Path, metavar="FILE",
-        help="take domain and grammar from this game.tw-pddl (default: from the installed alfworld); needed for old",
-    )  # fmt: skip
-    export.add_argument("--walkthrough", action="store_true", help="add the expert's winning actions to each game")
-    fetch.add_argument("--to", type=Path, metavar="DIR", help=f"default: $ALFWORLD_DATA, else {_HOME}")
-    fetch.add_argument("--force", action="store_true", help="fetch again what is there already")
-    return main
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count (0, 1, 2, …)")
-    return int(text)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of `aem-data`; always raises SystemExit."""
-    options = parser().parse_args(arguments)
-    commands = {"ls": _ls, "stats": _stats, "export": _export, "download": _download}
-    run_main(lambda: commands[options.command](options))
+from aem_suite.data_cli import HOME
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -168,7 +119,7 @@ def _download(options: argparse.Namespace) -> int:
 
     from envs_data.alfworld.download import download
 
-    to = (options.to or Path(os.environ.get("ALFWORLD_DATA") or _HOME)).expanduser()
+    to = (options.to or Path(os.environ.get("ALFWORLD_DATA") or HOME)).expanduser()
     with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bars:
         shown: dict[str, Any] = {}
 
@@ -180,3 +131,6 @@ def _download(options: argparse.Namespace) -> int:
         fetched = download(to, progress=progress, force=options.force)
     print(f"{', '.join(fetched) or 'nothing new'}; set ALFWORLD_DATA={plain(str(to))}")
     return 0
+
+
+COMMANDS = {"ls": _ls, "stats": _stats, "export": _export, "download": _download}
