@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
 from functools import partial
+from json import JSONEncoder
+from json.encoder import encode_basestring_ascii
+from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 from aem_agent.types import Episode, Response, Turn
@@ -12,57 +16,78 @@ class BadRecordError(ValueError):
     """Data that is not an episode; says which field."""
 
 
-_RESPONSE_DEFAULTS = Response("")
-_NO_TOKENS: tuple[int, ...] = ()
-_FIRST_VERSION = _RESPONSE_DEFAULTS.policy_versions
+_encode = JSONEncoder(check_circular=False, separators=(",", ":"), default=repr).encode
+_FIRST_VERSION = Response("").policy_versions
+_ESCAPED = bytes({*range(0x20), ord('"'), ord("\\")} - {ord("\n")})
+_KEPT = frozenset(("score", "won", "anchor", "action_error"))
+_kept = itemgetter("score", "won", "anchor", "action_error")
 
 
-def to_json(episode: Episode) -> dict[str, Any]:
-    """An episode as dicts, lists, strings and numbers. Written out by hand: it runs once per turn played."""
-    data: dict[str, Any] = {}
+def to_line(episode: Episode) -> str:
+    """An episode as one line of JSON, ASCII, without a newline. Written out by hand: it runs once per turn played."""
+    head = {}
     for name, default in _EPISODE_DEFAULTS:
         value = getattr(episode, name)
         if value != default:
-            data[name] = value
-    data["turns"] = [_turn_to_json(turn) for turn in episode.turns]
-    return data
+            head[name] = value
+    turns = ",".join([_turn_line(turn) for turn in episode.turns])
+    return f'{_encode(head)[:-1]},"turns":[{turns}]}}'
 
 
-def _turn_to_json(turn: Turn) -> dict[str, Any]:
+def _turn_line(turn: Turn) -> str:
     said = turn.response
-    response: dict[str, Any] = {"text": said.text}
+    line = f'{{"observation":{_text(turn.observation)},"response":{{"text":{_text(said.text)}'
     if said.token_ids:
-        response["token_ids"] = said.token_ids
+        line += f',"token_ids":{_encode(said.token_ids)}'
     if said.logprobs is not None:
-        response["logprobs"] = said.logprobs
+        line += f',"logprobs":{_encode(said.logprobs)}'
     if said.entropies is not None:
-        response["entropies"] = said.entropies
+        line += f',"entropies":{_encode(said.entropies)}'
     if said.finish_reason != "stop":
-        response["finish_reason"] = said.finish_reason
-    if said.policy_versions != _FIRST_VERSION:
-        response["policy_versions"] = said.policy_versions
+        line += f',"finish_reason":{_text(said.finish_reason)}'
+    if said.policy_versions is not _FIRST_VERSION and said.policy_versions != _FIRST_VERSION:
+        line += f',"policy_versions":{_encode(said.policy_versions)}'
     if said.usage is not None:
-        response["usage"] = said.usage
-    data: dict[str, Any] = {"observation": turn.observation, "response": response, "action": turn.action}
+        line += f',"usage":{_encode(said.usage)}'
+    line += f'}},"action":{_text(turn.action)}'
     if turn.prompt_token_ids:
-        data["prompt_token_ids"] = turn.prompt_token_ids
+        line += f',"prompt_token_ids":{_encode(turn.prompt_token_ids)}'
     if not turn.format_valid:
-        data["format_valid"] = False
+        line += ',"format_valid":false'
     if turn.format_error is not None:
-        data["format_error"] = turn.format_error
+        line += f',"format_error":{_text(turn.format_error)}'
     if not turn.action_valid:
-        data["action_valid"] = False
+        line += ',"action_valid":false'
     if turn.reward:
-        data["reward"] = turn.reward
-    if turn.info:
-        data["info"] = turn.info
+        line += f',"reward":{_encode(turn.reward)}'
     if turn.dropped_turns:
-        data["dropped_turns"] = turn.dropped_turns
-    return data
+        line += f',"dropped_turns":{turn.dropped_turns}'
+    return f"{line}{_info(turn.info)}}}"
+
+
+def _info(info: dict[str, Any]) -> str:
+    """What `kept_info` keeps, by hand, anything else by the encoder."""
+    if not info:
+        return ""
+    if info.keys() == _KEPT:
+        score, won, anchor, error = _kept(info)
+        if type(score) is float and isfinite(score) and type(won) is bool and type(anchor) is str and error is None:
+            word = "true" if won else "false"
+            return f',"info":{{"score":{score!r},"won":{word},"anchor":{_text(anchor)},"action_error":null}}'
+    return f',"info":{_encode(info)}'
+
+
+def _text(text: str) -> str:
+    """A string of JSON. Where nothing but line ends needs an escape, finding that out is quicker than escaping."""
+    if len(text) > 100 and text.isascii():
+        plain = text.encode()
+        if len(plain.translate(None, _ESCAPED)) == len(plain):
+            return '"' + text.replace("\n", "\\n") + '"'
+    return encode_basestring_ascii(text)
 
 
 def from_json(data: Any) -> Episode:
-    """The episode that `to_json` described.
+    """The episode that `to_line` wrote, as `json.loads` reads it.
 
     Raises:
         BadRecordError: a missing, unknown or wrongly typed field.

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aem_agent.record_format import BadRecordError, from_json, to_json
+from aem_agent.record_format import BadRecordError, from_json, to_line
 from aem_agent.types import AgentError, Episode
 
 try:
@@ -23,8 +23,6 @@ except ImportError:  # no advisory locks on this system
 
 SCHEMA_VERSION = 1
 """Of a run folder: raised when the meaning of its files changes."""
-
-_encode = json.JSONEncoder(check_circular=False, separators=(",", ":"), default=repr).encode
 
 
 class RecordError(AgentError):
@@ -41,7 +39,7 @@ class RunFolderError(AgentError):
 
 def dump_line(episode: Episode) -> bytes:
     """One episode as a line of JSON, newline included."""
-    return (_encode(to_json(episode)) + "\n").encode("ascii")
+    return (to_line(episode) + "\n").encode("ascii")
 
 
 def read_episodes(path: Path) -> Iterator[Episode]:

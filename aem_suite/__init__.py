@@ -1,1 +1,1 @@
-"""The commands `aem-envs`, `aem-data`, `aem-eval`, `aem-train`; loads the standard library only, until one is to act."""
+"""The commands `aem-envs`, `aem-data`, `aem-eval` and `aem-train`: standard library only, until one is to act."""

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +89,31 @@ def test_round_trip_is_exact(episode: Episode) -> None:
     line = dump_line(episode)
     assert line.isascii() and line.endswith(b"\n") and line.count(b"\n") == 1
     assert parse_line(line) == episode
+
+
+@pytest.mark.parametrize(
+    "odd", ["", "\n", '"', "\\", "\\n", "\r", "\t", "\0", "\x1f", "\x7f", "é", "\ud800", "😀", "\u2028"]
+)
+def test_long_texts_are_written_by_a_short_cut_and_read_back(odd: str) -> None:
+    text = f"{'x' * 200}{odd}y\nz"
+    episode = Episode("e", "t", "", "", 0, 0, turns=(Turn(text, Response(text, finish_reason="length"), odd),))
+    line = dump_line(episode)
+    assert line.isascii() and line.count(b"\n") == 1 and parse_line(line) == episode
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"score": 0.5, "won": True, "anchor": 'a"b', "action_error": None},
+        {"score": 0.5, "won": False, "anchor": "", "action_error": "\nno"},
+        {"score": math.inf, "won": False, "anchor": "", "action_error": None},
+        {"score": 1, "won": 1, "anchor": 2, "action_error": None},
+        {"score": 0.0, "won": False, "anchor": "", "other": None},
+    ],
+)
+def test_infos_of_any_kind_are_read_back(info: dict[str, Any]) -> None:
+    turn = Turn("", Response("", (1,), (-0.5,), (0.25,), usage=(3, 4)), "", (7,), False, "why", False, -1.5, info, 2)
+    assert parse_line(dump_line(Episode("e", "t", "", "", 0, 0, turns=(turn,)))).turns == (turn,)
 
 
 def test_values_that_json_does_not_know_do_not_stop_a_record() -> None:
