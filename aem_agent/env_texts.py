@@ -50,6 +50,7 @@ class AnyText:
         return ()
 
 
+_ARRIVED_OLD = re.compile(r"You arrive at (loc )[^.\n]{1,60}\. (?=\S)")
 _FILLER = re.compile(r"You arrive at [^.\n]{1,60}\. (?=\S)|\b(?:you|an?|the|and) |,", re.IGNORECASE)
 
 
@@ -64,7 +65,8 @@ class AlfworldText:
 
     def compact(self, observation: str) -> str:
         """Drops articles, commas and the sentence that repeats where one went: "On the shelf 1, you see a pen 2." is
-        "On shelf 1 see pen 2."; of the room's description only the list is left."""
+        "On shelf 1 see pen 2."; of the room's description only the list is left. "You arrive at loc 9. On …" becomes
+        "loc On …": the word tells the old dialect, whose commands differ, from the current one."""
         return _compact(observation)
 
     def words(self) -> Iterable[str]:
@@ -76,7 +78,7 @@ def _compact(observation: str) -> str:
     text = observation.strip()
     if text.startswith("You are in the middle of a room."):
         text = text.rpartition("you see ")[2].rstrip(".") or text
-    return _FILLER.sub("", text)
+    return _FILLER.sub("", _ARRIVED_OLD.sub(r"\1", text))
 
 
 def env_text(env_id: str) -> EnvText:

@@ -88,7 +88,8 @@ def test_alfworld_texts() -> None:
     assert texts.intro(banner + INTRO) == texts.intro(INTRO) == Intro("put a clean mug in shelf.", INTRO.split("\n")[0])
     assert texts.intro("something else") == Intro("", "something else")
     assert texts.compact("Nothing happens.") == "Nothing happens."
-    assert texts.compact("You arrive at loc 7. On the shelf 1, you see nothing.") == "On shelf 1 see nothing."
+    assert texts.compact("You arrive at loc 7. On the shelf 1, you see nothing.") == "loc On shelf 1 see nothing."
+    assert texts.compact("You arrive at shelf 1. On the shelf 1, you see nothing.") == "On shelf 1 see nothing."
     assert env_text("my.module:" + ALFWORLD).intro(INTRO).task
     assert env_text("other/Env-v0").compact(" as it is, the ") == "as it is, the"
 
