@@ -20,6 +20,7 @@ from aem_agent.types import AgentError, Episode, Policy, RolloutInterruptedError
 from aem_envs import registration
 from aem_envs.cli_common import Setting
 from aem_envs.core import AemEnvError, TextEnv
+from aem_envs.sanitize import counted
 
 MAX_DEFAULT_TASKS = 1000
 """Without a number of tasks, splits up to this size are played whole."""
@@ -150,7 +151,7 @@ def _choose_tasks(env: TextEnv, split: str, wanted: int | None) -> list[str]:
         raise EvaluationError(f"split {split!r} has more than {MAX_DEFAULT_TASKS} tasks: say how many with -n")
     if wanted is not None and len(ids) < wanted:
         raise EvaluationError(
-            f"split {split!r} has {len(ids)} tasks, {wanted} were asked for: use -n {len(ids)} or less"
+            f"split {split!r} has {counted(len(ids), 'task')}, {wanted} were asked for: use -n {len(ids)} or less"
         )
     if not ids:
         raise EvaluationError(f"split {split!r} has no task")

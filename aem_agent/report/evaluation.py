@@ -11,6 +11,7 @@ from aem_agent.report.html import Markup, join, page, paragraph, table, tag, til
 from aem_agent.stats import Counts, clustered_wilson
 from aem_agent.summary import Summary, format_interval, format_rate
 from aem_agent.types import Episode
+from aem_envs.sanitize import counted
 
 SAMPLE = 60
 """Episodes shown in a report at most: a page of thousands opens slowly."""
@@ -41,9 +42,11 @@ def _warnings(s: Summary) -> Markup:
     lines = []
     if s.errors:
         kinds = ", ".join(f"{n} × {kind}" for kind, n in s.error_types.items())
-        lines.append(f"{s.errors} episodes ended in an infrastructure error ({kinds}); no rate below counts them.")
+        lines.append(
+            f"{counted(s.errors, 'episode')} ended in an infrastructure error ({kinds}); no rate below counts them."
+        )
     if s.missing:
-        lines.append(f"{s.missing} planned episodes have no record: the run is not complete.")
+        lines.append(f"{counted(s.missing, 'planned episode')} without a record: the run is not complete.")
     return join(*(tag("p", line, class_="warn") for line in lines))
 
 
@@ -51,7 +54,7 @@ def _figures(s: Summary) -> Markup:
     def short(value: float | None, form: str = ".2f") -> str:
         return "–" if value is None else format(value, form)
 
-    attempts = "" if s.n == s.tasks else f" on {s.tasks} tasks"
+    attempts = "" if s.n == s.tasks else f" on {counted(s.tasks, 'task')}"
     figures = [
         ("Success", format_rate(s.success_rate), f"95 %: {format_interval(s.success_interval)}"),
         ("Episodes", s.n, f"{s.successes} won{attempts}"),
