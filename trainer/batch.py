@@ -22,6 +22,8 @@ P2 extends P1 + R1, so with `whole_episodes` both turns share one sequence and t
 The logits of a response token come from the position before it, `targets - 1`, which exists because prompts are never
 empty. A turn whose prompt does not extend the one before (a window moved, turns were dropped) starts a new sequence in
 either layout, so both builders are one function.
+
+(Somewhat over 300 lines: the layout, its worked example and the one thing that builds it belong together.)
 """
 
 from collections.abc import Iterable, Sequence

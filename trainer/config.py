@@ -1,6 +1,8 @@
 """What a training run is: frozen dataclasses, each field documented. `overrides.py` changes and stores them.
 
 A recipe is a file with `recipe = TrainConfig(...)`; a new run is a new file, not a new flag.
+
+(Over 300 lines: it is one table of fields, each with its meaning, and reads best in one place.)
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aem_agent.agent_config import AgentConfig
+from aem_agent.model.devices import torch_device
 from aem_agent.model.presets import preset
 from aem_envs.plugins import make_expert
 from trainer import rollouts
@@ -20,6 +21,7 @@ def dry_run(config: TrainConfig) -> list[str]:
     Raises:
         TrainerError, AgentError, AemEnvError: whatever the run would stumble over.
     """
+    torch_device(config.device)
     estimators.get(config.algorithm.estimator)
     AgentConfig(config.model.prompt, dict(config.model.prompt_options), config.model.parser).build()
     if config.warmstart.steps and config.warmstart.data is None:

@@ -63,7 +63,9 @@ def new_run(config: TrainConfig, path: Path, reporter: "Reporter") -> Iterator["
 
     Raises:
         RunFolderError: the folder is not empty.
+        ModelError: this machine has no such device.
     """
+    from aem_agent.model.devices import torch_device
     from aem_agent.run_folder import RunFolder
     from trainer.session import Session
 
@@ -71,6 +73,7 @@ def new_run(config: TrainConfig, path: Path, reporter: "Reporter") -> Iterator["
         raise RunFolderError(
             f"{path} is not empty: `aem-train resume {path}` continues a run; else choose another --out"
         )
+    torch_device(config.device)
     folder = RunFolder.create(path, {"kind": KIND, "config": to_json(config)})
     with _locked(path):
         yield Session(config, folder, reporter)

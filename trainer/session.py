@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from aem_agent.engines.torch_engine import TorchEngine
+from aem_agent.model.devices import torch_device
 from aem_agent.model.interface import LanguageModel, load_model, load_tokenizer
 from aem_agent.records import dump_line
 from aem_agent.rollout import RolloutManager
@@ -50,7 +51,7 @@ class Session:
         self.reporter = reporter
         self.clock = Clock()
         self.log = MetricsLog(folder.path / "metrics.jsonl")
-        self.device = torch.device(config.device)
+        self.device = torch_device(config.device)
         self.pools = rollouts.task_pools(config)
         source = (
             Path(config.model.path) if config.model.path else preset_folder(config, folder.path / "init", self.pools)
