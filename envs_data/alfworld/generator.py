@@ -16,12 +16,11 @@ from envs_data.alfworld.rooms import (
     LAMP_PLACES,
     PRIORS,
     ROOMS,
-    TRAIN_LAYOUTS,
-    UNSEEN_LAYOUTS,
     Layout,
     Room,
     Size,
     layout,
+    layout_numbers,
 )
 from envs_data.alfworld.splits import (
     belongs_to_seen,
@@ -110,7 +109,7 @@ def _targets(room: Layout, task_type: str, unseen: bool) -> Targets:
 @cache
 def _rooms(size: Size, task_type: str, unseen: bool) -> tuple[tuple[Layout, ...], ...]:
     """For each kind of room in which the task makes sense, the split's layouts that have something to ask for."""
-    numbers = range(TRAIN_LAYOUTS, TRAIN_LAYOUTS + UNSEEN_LAYOUTS) if unseen else range(TRAIN_LAYOUTS)
+    numbers = layout_numbers(size, unseen=unseen)
     layouts = ([layout(size, room, number) for number in numbers] for room in _TASK_ROOMS[task_type])
     usable = (tuple(room for room in rooms if _targets(room, task_type, unseen)) for rooms in layouts)
     return tuple(rooms for rooms in usable if rooms)

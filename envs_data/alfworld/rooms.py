@@ -19,10 +19,16 @@ Size = Literal["small", "medium", "official"]
 ROOMS: tuple[Room, ...] = get_args(Room)
 SIZES: tuple[Size, ...] = get_args(Size)
 
-TRAIN_LAYOUTS = 24
-"""Layouts per room and size that train and valid_seen share."""
-UNSEEN_LAYOUTS = 8
+TRAIN_LAYOUTS: dict[Size, int] = {"small": 24, "medium": 96, "official": 240}
+"""Layouts per kind of room that train and valid_seen share: many in large rooms, so that they are read, not remembered."""
+UNSEEN_LAYOUTS: dict[Size, int] = {"small": 8, "medium": 24, "official": 24}
 """Further layouts, only for valid_unseen."""
+
+
+def layout_numbers(size: Size, *, unseen: bool) -> range:
+    """The layouts of either side."""
+    start = TRAIN_LAYOUTS[size]
+    return range(start, start + UNSEEN_LAYOUTS[size]) if unseen else range(start)
 
 _FURNITURE: dict[tuple[Size, Room], str] = {
     ("small", "kitchen"): (
@@ -225,7 +231,7 @@ def _signatures(size: Size, room: Room) -> tuple[tuple[tuple[str, int], ...], ..
     """Distinct furniture sets of all layouts of this size and room, so that an unseen layout is nowhere in training."""
     rng = random.Random(zlib.crc32(f"layouts {size} {room}".encode()))
     found: dict[tuple[tuple[str, int], ...], None] = {}
-    while len(found) < TRAIN_LAYOUTS + UNSEEN_LAYOUTS:
+    while len(found) < TRAIN_LAYOUTS[size] + UNSEEN_LAYOUTS[size]:
         counts = _counts(size, room, rng)
         if size != "official" or sum(counts.values()) >= 20:
             found[tuple((kind, n) for kind, n in counts.items() if n)] = None

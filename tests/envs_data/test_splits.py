@@ -43,7 +43,7 @@ def test_nothing_leaks(size: Size) -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_unseen_layouts_have_other_furniture(size: Size, room: str) -> None:
     counts = []
-    for number in range(TRAIN_LAYOUTS + UNSEEN_LAYOUTS):
+    for number in range(TRAIN_LAYOUTS[size] + UNSEEN_LAYOUTS[size]):
         counts.append(tuple(sorted(map(type_of, layout(size, room, number).receptacles))))  # type: ignore[arg-type]
     assert len(set(counts)) == len(counts)
 
