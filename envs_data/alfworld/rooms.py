@@ -20,7 +20,8 @@ ROOMS: tuple[Room, ...] = get_args(Room)
 SIZES: tuple[Size, ...] = get_args(Size)
 
 TRAIN_LAYOUTS: dict[Size, int] = {"small": 24, "medium": 96, "official": 240}
-"""Layouts per kind of room that train and valid_seen share: many in large rooms, so that they are read, not remembered."""
+"""Layouts per kind of room that train and valid_seen share: many in large rooms, so that they are read, not learnt by
+heart."""
 UNSEEN_LAYOUTS: dict[Size, int] = {"small": 8, "medium": 24, "official": 24}
 """Further layouts, only for valid_unseen."""
 
