@@ -31,6 +31,7 @@ def layout_numbers(size: Size, *, unseen: bool) -> range:
     start = TRAIN_LAYOUTS[size]
     return range(start, start + UNSEEN_LAYOUTS[size]) if unseen else range(start)
 
+
 _FURNITURE: dict[tuple[Size, Room], str] = {
     ("small", "kitchen"): (
         "Cabinet 1-3 CoffeeMachine 0-1 CounterTop 1-2 DiningTable 0-1 Drawer 1-2 Fridge 1 GarbageCan 1 Microwave 1 "
