@@ -5,6 +5,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Tests are not timed: a busy machine must not fail a property. Derandomised, so that a failure is everybody's failure.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
