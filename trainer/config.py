@@ -86,6 +86,8 @@ class WarmstartConfig:
     """Clone a whole episode as one sequence where prompts only grow (`plain-full`): much cheaper per target."""
     history_targets: bool = False
     """Actions shown in a window of history are targets too, and only every (window + 1)-th turn makes a sequence."""
+    context_weight: float = 0.0
+    """Weight of predicting the other tokens too (task, room, observations): small models learn sooner to copy names."""
     tokens_per_step: int = 3600
     """Token budget of a minibatch; samples of like length go together."""
     lr: float = 4e-3

@@ -53,7 +53,8 @@ def clone(session: "Session", stage: int, steps: int) -> None:
                 break
             for group in learner.optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, config.lr, config.warmup)
-            losses.append(clone_step(learner.model, learner.optimiser, batch, sequences, session.device))
+            part = batch.select(sequences).batch.to(session.device)
+            losses.append(clone_step(learner.model, learner.optimiser, part, context_weight=config.context_weight))
             save = (step + 1) % config.save_every == 0
             if (step + 1) % LOG_EVERY == 0 or save or step + 1 == steps:
                 loss = torch.stack(losses).mean()
@@ -77,16 +78,27 @@ def demonstrations(session: "Session", stage: int) -> Batch:
 def clone_step(
     model: LanguageModel,
     optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    sequences: Tensor,
-    device: torch.device,
+    part: Batch,
+    *,
+    context_weight: float = 0.0,
     grad_clip: float = 1.0,
 ) -> Tensor:
-    """One optimiser step on `sequences` of `batch`; returns the mean loss per target, nats."""
-    part = batch.select(sequences).batch.to(device)
-    hidden = model.hidden(part.tokens, part.cu_seqlens, at=part.targets - 1)
-    loss = F.cross_entropy(model.head(hidden).float(), part.labels)
-    loss.backward()  # type: ignore[no-untyped-call]
+    """One optimiser step on all sequences of `part`; returns the mean loss per target, nats.
+
+    With `context_weight`, that share of the mean loss per token that is no target (task, observations) is added.
+    """
+    at = part.targets - 1
+    if context_weight:
+        other = torch.ones(len(part.tokens), dtype=torch.bool, device=at.device)
+        other[part.targets] = False
+        other[part.cu_seqlens[:-1]] = False  # nothing comes before a sequence's first token
+        at = torch.cat([at, other.nonzero().squeeze(1) - 1])
+    hidden = model.hidden(part.tokens, part.cu_seqlens, at=at)
+    every = F.cross_entropy(model.head(hidden).float(), part.tokens[at + 1], reduction="none")
+    n = len(part.targets)
+    loss = every[:n].mean()
+    total = loss + context_weight * every[n:].mean() if context_weight else loss
+    total.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(list(model.parameters()), grad_clip)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
