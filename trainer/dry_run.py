@@ -1,6 +1,7 @@
 """Check a recipe without training: everything that can be wrong in it shows within a second or two."""
 
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,19 @@ from aem_agent.model.presets import preset
 from aem_envs.plugins import make_expert
 from trainer import rollouts
 from trainer.advantages import estimators
-from trainer.config import TrainConfig
+from trainer.config import AlgorithmConfig, TrainConfig
 from trainer.errors import RecipeError
 from trainer.overrides import config_hash, to_json
 
 
-def dry_run(config: TrainConfig) -> list[str]:
-    """Lines that describe the run: all settings, tasks, hash.
+def check_recipe(config: TrainConfig) -> None:
+    """Look at everything a run will need before it loads, writes or trains anything.
 
     Raises:
         TrainerError, AgentError, AemEnvError: whatever the run would stumble over.
     """
     torch_device(config.device)
-    estimators.get(config.algorithm.estimator)
+    _check_algorithm(config.algorithm)
     AgentConfig(config.model.prompt, dict(config.model.prompt_options), config.model.parser).build()
     if config.warmstart.steps and config.warmstart.data is None:
         make_expert(rollouts.plain_id(config), config.warmstart.expert, **config.warmstart.expert_options)
@@ -35,6 +36,23 @@ def dry_run(config: TrainConfig) -> list[str]:
             preset(config.model.preset, **config.model.preset_options)
         except TypeError as error:
             raise RecipeError(f"preset {config.model.preset!r} does not take model.preset_options: {error}") from error
+    if split := config.evaluation.interim_split:
+        rollouts.held_out(config, split, config.evaluation.interim_tasks)
+
+
+def _check_algorithm(config: AlgorithmConfig) -> None:
+    if config.dual_clip is not None and not config.dual_clip > 1:
+        raise RecipeError(f"algorithm.dual_clip must be above 1, or none, got {config.dual_clip}")
+    estimator = estimators.get(config.estimator)
+    try:
+        signature(estimator).bind(None, **config.estimator_options)
+    except TypeError as error:
+        raise RecipeError(f"estimator {config.estimator!r} does not take algorithm.options: {error}") from error
+
+
+def dry_run(config: TrainConfig) -> list[str]:
+    """Lines that describe the run: all settings, tasks, hash. Raises what `check_recipe` does."""
+    check_recipe(config)
     pools = rollouts.task_pools(config)
     held_out = rollouts.held_out(config, config.evaluation.split, config.evaluation.tasks)
     batch = config.rollout.tasks * config.rollout.group_size

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import fields, is_dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal, TypeVar
 
+import trainer.config
 from aem_envs.cli_common import parse_value
 from trainer.config import ConfigError, TrainConfig
 
@@ -110,6 +112,42 @@ def _typed(text: str, hint: Any, key: str) -> Any:
 
 
 _NAMES: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def misspelt(message: str) -> str:
+    """The nearest key, where `message` is Python's about a keyword that one of the config classes does not take."""
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", message)
+    kind = getattr(trainer.config, found[1], None) if found else None
+    if found is None or not is_dataclass(kind):
+        return ""
+    known = [f.name for f in fields(kind)]
+    near = difflib.get_close_matches(found[2], known, n=1, cutoff=0.6)
+    return f": did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+
+
+def check_types(config: Any, prefix: str = "") -> None:
+    """Raise `ConfigError` for a field whose value is not of its type: a recipe file is Python, which does not look."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not _fits(value, hint):
+            wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+            raise ConfigError(f"{prefix}{name}={value!r} is not of the type {wanted}")
+        if is_dataclass(value):
+            check_types(value, f"{prefix}{name}.")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in args
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, kind) for kind in args)
+    if origin is tuple:
+        kinds = [args[0]] * len(value) if isinstance(value, tuple) and args[-1] is Ellipsis else list(args)
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is float and isinstance(value, int):
+        return not isinstance(value, bool)
+    return isinstance(value, origin or hint) and isinstance(value, bool) == (hint is bool)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import runpy
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.config import ConfigError, TrainConfig
 from trainer.errors import RecipeError, RunFolderError
-from trainer.overrides import from_json, to_json
+from trainer.overrides import check_types, from_json, misspelt, to_json
 
 if TYPE_CHECKING:
     from trainer.progress import Reporter
@@ -30,14 +31,15 @@ def load_recipe(name: str) -> TrainConfig:
     """A shipped recipe by name, `path/to/recipe.py`, or `module:attribute`. The file is the user's own code: it runs.
 
     Raises:
-        RecipeError: no such recipe, or it does not define `recipe = TrainConfig(...)`.
+        RecipeError: no such recipe, its code fails, or it does not define `recipe = TrainConfig(...)`.
+        ConfigError: a value of the wrong type.
     """
     if name in recipe_names():
         found: Any = importlib.import_module(f"trainer.recipes.{name.replace('-', '_')}").recipe
     elif name.endswith(".py"):
         if not Path(name).is_file():
             raise RecipeError(f"there is no recipe file {name!r}")
-        found = runpy.run_path(name).get("recipe")
+        found = _run_file(name)
     elif ":" in name:
         module, _, attribute = name.partition(":")
         try:
@@ -48,7 +50,18 @@ def load_recipe(name: str) -> TrainConfig:
         raise RecipeError(f"unknown recipe {name!r}; known: {', '.join(recipe_names())}, a .py file or module:name")
     if not isinstance(found, TrainConfig):
         raise RecipeError(f"{name!r} does not define `recipe = TrainConfig(...)`")
+    check_types(found)
     return found
+
+
+def _run_file(name: str) -> Any:
+    """What a recipe file defines as `recipe`; whatever its code raises is a `RecipeError` that says where."""
+    try:
+        return runpy.run_path(name).get("recipe")
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == name]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        raise RecipeError(f"{name}, line {line}: {type(error).__name__}: {error}{misspelt(str(error))}") from error
 
 
 def default_out(recipe: str) -> Path:
@@ -63,17 +76,17 @@ def new_run(config: TrainConfig, path: Path, reporter: "Reporter") -> Iterator["
 
     Raises:
         RunFolderError: the folder is not empty.
-        ModelError: this machine has no such device.
+        TrainerError, AgentError, AemEnvError: as `check_recipe`; nothing is written then.
     """
-    from aem_agent.model.devices import torch_device
     from aem_agent.run_folder import RunFolder
+    from trainer.dry_run import check_recipe
     from trainer.session import Session
 
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise RunFolderError(
             f"{path} is not empty: `aem-train resume {path}` continues a run; else choose another --out"
         )
-    torch_device(config.device)
+    check_recipe(config)
     folder = RunFolder.create(path, {"kind": KIND, "config": to_json(config)})
     with _locked(path):
         yield Session(config, folder, reporter)

@@ -1,13 +1,18 @@
 """Every shipped recipe loads and passes a dry run; recipes come by name, by file, or as module:name."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+from helpers import quick, quiet
+
+from trainer.config import ConfigError
 from trainer.dry_run import dry_run
 from trainer.errors import RecipeError
 from trainer.overrides import from_json, override, to_json
-from trainer.runs import load_recipe, recipe_names
+from trainer.runs import load_recipe, new_run, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -25,6 +30,27 @@ def test_recipes_by_file_and_by_module(tmp_path: Path) -> None:
     assert load_recipe("trainer.recipes.toy:recipe") == load_recipe("toy")
     file.write_text("recipe = 3\n")
     with pytest.raises(RecipeError, match="does not define"):
+        load_recipe(str(file))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("TrainConfig(stepz=3)", "line 2.*stepz.*did you mean 'steps'"),
+        ("TrainConfig(aem=AemConfig(lamda=3))", "lamda.*did you mean 'lam'"),
+        ("TrainConfig(aem=AemConfig(scope='room'))", "aem.scope='room'"),
+        ("TrainConfig(model=ModelConfig(path=3))", "model.path=3"),
+        ("TrainConfig(optimiser=OptimiserConfig(betas=(0.9,)))", "optimiser.betas"),
+        ("TrainConfig(seed=True)", "seed=True"),
+        ("TrainConfig(steps=-1)", "steps must not be negative"),
+        ("TrainConfig(", "line 2.*SyntaxError"),
+        ("1 / 0", "line 2.*division by zero"),
+    ],
+)
+def test_mistakes_in_a_recipe_file_are_named(tmp_path: Path, code: str, words: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"from trainer.config import *\nrecipe = {code}\n")
+    with pytest.raises((RecipeError, ConfigError), match=words):
         load_recipe(str(file))
 
 
@@ -48,6 +74,9 @@ def test_what_is_no_recipe_is_named(name: str) -> None:
         "warmstart.expert=nothing",
         "warmstart.data=nowhere.jsonl",
         "evaluation.split=nothing",
+        "evaluation.interim_split=nothing",
+        "algorithm.options.size=1",
+        "algorithm.dual_clip=0.5",
     ],
 )
 def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
@@ -56,3 +85,12 @@ def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
     with pytest.raises(Exception) as caught:
         dry_run(override(load_recipe("toy"), [setting]))
     assert is_known_error(caught.value)
+
+
+def test_a_run_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RecipeError, match="interest"),
+        new_run(quick("algorithm.options.interest=1"), tmp_path / "r", quiet()),
+    ):
+        pass
+    assert not (tmp_path / "r").exists()
