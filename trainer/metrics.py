@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aem_agent.run_folder import write_atomically
 from trainer.batch import Batch, Outcomes
 from trainer.errors import NonFiniteError, RunFolderError
 from trainer.tensors import segment_mean, segment_sum
@@ -29,7 +30,7 @@ class MetricsLog:
         """Read the file and drop what is done again: all after `step` of `stage`, and the last evaluation."""
         records = read_records(self.path)
         kept = [r for r in records if (r["stage"], r["step"]) <= (stage, step) and r.get("when") != "after"]
-        self.path.write_text("".join(_line(r) for r in kept), encoding="utf-8")
+        write_atomically(self.path, "".join(_line(r) for r in kept).encode())
         self.records = kept
 
     def write(self, kind: str, stage: int, step: int, values: Mapping[str, Any]) -> None:
