@@ -7,6 +7,7 @@ observation, reward, terminated, truncated, info = env.step(info["admissible_act
 """
 
 import aem_envs.shared_text  # noqa: F401  # lets AsyncVectorEnv share texts
+from aem_envs.checks import check_text_env
 from aem_envs.core import (
     AemEnvError,
     BadOptionError,
@@ -33,6 +34,7 @@ __all__ = [
     "InfrastructureError",
     "ResetNeededError",
     "TextEnv",
+    "check_text_env",
     "env_ids",
     "experts",
     "make_env",

@@ -189,7 +189,7 @@ class TextEnv(gym.Env[str, str]):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
         if seed is not None:
             super().reset(seed=seed)
-            self._seed = seed
+            self._seed = int(seed)  # Gymnasium takes True for a seed; snapshots do not
         assert self._seed is not None
         return self._seed
 
@@ -199,7 +199,9 @@ class TextEnv(gym.Env[str, str]):
         Raises:
             BadOptionError: an unknown option, split or task, or a task of another split than the one named.
         """
-        options = options or {}
+        options = {} if options is None else options
+        if not isinstance(options, dict):
+            raise BadOptionError(f"reset options are a dict of task_id and split, not {type(options).__name__}")
         if unknown := sorted(map(str, options.keys() - {"task_id", "split"})):
             raise BadOptionError(f"unknown reset option {unknown[0]!r}; known: task_id, split")
         named = options.get("split")

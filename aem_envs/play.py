@@ -6,6 +6,7 @@ from typing import Any
 
 from aem_envs.core import AemEnvError, TextEnv
 from aem_envs.sanitize import plain
+from envs_data.errors import DataError
 
 HELP = """\
 Type an action; Tab completes it. Commands of the player begin with a colon:
@@ -103,7 +104,7 @@ class Player:
     def _new(self, task_id: str) -> None:
         try:
             self.start(task_id=task_id or None)
-        except AemEnvError as error:
+        except (AemEnvError, DataError) as error:
             self.say(f"error: {error}")
 
 

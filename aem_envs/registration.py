@@ -40,6 +40,8 @@ def env_class(env_id: str) -> type[TextEnv]:
     """
     if ":" in env_id:
         module, _, env_id = env_id.partition(":")
+        if not module:
+            raise UnknownEnvError("no module before the colon: write module:EnvId, as in my_envs:me/Game-v0")
         __import__(module)
     creator: Any = known_spec(env_id).entry_point
     if isinstance(creator, str):

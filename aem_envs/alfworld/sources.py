@@ -1,6 +1,6 @@
 """Where `aem/ALFWorld-v0` takes its tasks from: which there are, and what each one is to the engine that plays it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -73,9 +73,15 @@ class Source(Protocol):
 
 
 def check_types(task_types: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The filter `task_types` (one name, several, or None for no filter) as a tuple; raises `UnknownTaskError`."""
+    """The filter `task_types` (one name, several, or None for no filter) as a tuple.
+
+    Raises:
+        UnknownTaskError, BadOptionError: not a task type; not names at all.
+    """
     if isinstance(task_types, str):
         task_types = [part.strip() for part in task_types.split(",")]
+    if not isinstance(task_types, Iterable | None):
+        raise BadOptionError(f"task_types must be names of task types, not {task_types!r}")
     return tuple(dict.fromkeys(map(check_task_type, task_types or ())))
 
 

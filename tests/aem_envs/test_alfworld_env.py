@@ -87,6 +87,7 @@ def test_drawn_train_tasks_hardly_repeat():
         ({"split": "test"}, BadOptionError, "valid_unseen"),
         ({"size": "huge"}, DataError, "medium"),
         ({"task_types": "cook"}, UnknownTaskError, "pick_and_place_simple"),
+        ({"task_types": 5}, BadOptionError, "names of task types"),
         ({"source": "official", "dialect": "old"}, BadOptionError, "dialect is a setting of source=embedded"),
         ({"source": "official", "size": "medium"}, BadOptionError, "size is a setting of source=embedded"),
         ({"data": "/nowhere/at/all"}, BadOptionError, "data is a setting of source=official"),

@@ -119,6 +119,7 @@ def test_third_parties_are_listed_and_played(capsys, third_party, monkeypatch):
     [
         (["play", "aem/Nothing-v0"], "Nothing"),
         (["play", "no_such_module:X-v0"], "no_such_module"),
+        (["play", ":aem/Toy-v0"], "module:EnvId"),
         (["play", "CartPole-v1"], "not a TextEnv"),
         (["play", "aem/Toy-v0", "--env", "max_stpes=3"], "max_stpes"),
         (["play", "aem/Toy-v0", "--env", "max_steps"], "KEY=VALUE"),

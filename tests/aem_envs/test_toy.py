@@ -1,12 +1,14 @@
 """The toy: splits, an expert that wins in the fewest steps, failure as termination."""
 
+import copy
 from collections import deque
 
 import gymnasium as gym
 import pytest
 
 import aem_envs
-from aem_envs.toy import corridors
+from aem_envs import BadOptionError
+from aem_envs.toy import ToyEnv, corridors
 
 
 def _fewest_steps(env, task_id):
@@ -79,6 +81,18 @@ def test_the_door_is_locked_until_unlocked():
     env.step("take key")
     env.step("unlock door")
     assert env.step("GO  east")[0] == "You are in room 2 of 3."
+
+
+@pytest.mark.parametrize("options", [["train"], "train", {1: 2}])
+def test_options_are_a_dict_of_known_names(options):
+    with pytest.raises(BadOptionError, match="option"):
+        ToyEnv().reset(options=options)
+
+
+def test_a_seed_that_gymnasium_takes_can_be_copied():
+    env = ToyEnv()
+    env.reset(seed=True)
+    assert copy.deepcopy(env).step("look")[4]["seed"] == 1
 
 
 def test_every_unseeded_episode_can_be_repeated():
