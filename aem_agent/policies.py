@@ -153,10 +153,10 @@ def make_policy(
 
     Args:
         model: `random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or a registered
-        policy. env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
-        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `plain` for
-        folders
-            and `think-action` for endpoints.
+            policy.
+        env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
+        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `think-action`
+            for endpoints and for folders with a chat template, `plain` for others.
         temperature, top_p: None: as in `aem.json`.
         max_new_tokens: at most so many; a model trained with fewer keeps to them.
         base_url: of an OpenAI-compatible endpoint; its key comes from the environment.
@@ -169,7 +169,7 @@ def make_policy(
     kind, _, rest = model.partition(":")
     if kind == "scripted" and rest:
         return ScriptedPolicy.from_file(Path(rest))
-    if model.startswith("expert"):
+    if model.startswith("expert") and "/" not in model:  # a path such as experts/model is a folder
         if env_id is not None:
             make_expert(env_id, model, **options)
         return ExpertPolicy(model, **options)

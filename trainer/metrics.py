@@ -34,11 +34,21 @@ class MetricsLog:
         self.records = kept
 
     def write(self, kind: str, stage: int, step: int, values: Mapping[str, Any]) -> None:
-        """Append one record; tensors become numbers, non-finite numbers null."""
+        """Append one record; tensors become numbers, non-finite numbers null.
+
+        Raises:
+            RunFolderError: the disk is full or refuses.
+        """
         record = {"kind": kind, "stage": stage, "step": step, **{k: _plain(v) for k, v in values.items()}}
         self.records.append(record)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write {self.path}: {error.strerror}; the last checkpoint is kept: free space, then "
+                f"`aem-train resume {self.path.parent}`"
+            ) from error
 
     def of(self, kind: str) -> list[Record]:
         """All records of one kind, in order."""

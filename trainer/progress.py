@@ -99,8 +99,9 @@ class Reporter:
             table.add_row(label, _share(before), _share(after), gain, str(after["n"]))
         self.console.print(table)
         seconds = summary["seconds"]
-        shown = ", ".join(f"{phase} {value:.1f}" for phase, value in seconds.items())
-        self.console.print(f"seconds: {shown}; {sum(seconds.values()):.0f} in all", highlight=False, soft_wrap=True)
+        total = sum(seconds.values())
+        shown = ", ".join(f"{phase} {s:.1f} ({100 * s / max(total, 1e-9):.1f} %)" for phase, s in seconds.items())
+        self.console.print(f"seconds: {shown}; {total:.0f} in all", highlight=False, soft_wrap=True)
         self.console.print(f"report:  {folder / 'report.html'}", highlight=False, soft_wrap=True)
         self.console.print(f"model:   {folder / 'best'}", highlight=False, soft_wrap=True)
 

@@ -98,7 +98,7 @@ def test_scripts_from_files(tmp_path: Path) -> None:
 def test_names(tmp_path: Path) -> None:
     assert make_policy("random").name == "random"
     assert play(make_policy("expert", env_id=TOY, noise=0.0))[0].won
-    for name in ("gpt", "./none", "runs/none", str(tmp_path / "none"), "scripted:"):
+    for name in ("gpt", "./none", "runs/none", "experts/none", str(tmp_path / "none"), "scripted:"):
         with pytest.raises(UnknownPolicyError):
             make_policy(name)
     with pytest.raises(UnknownPolicyError, match="does not take"):

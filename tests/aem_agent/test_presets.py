@@ -179,7 +179,7 @@ def test_malformed_tokenizers_are_typed(tmp_path: Path) -> None:
 
 
 def test_related_names_share_their_parts(tmp_path: Path) -> None:
-    """Two mugs are closer to each other than to a plate, and the head starts as the embedding; plain presets are random."""
+    """Two mugs start alike, and the head as the embedding; without the option all is random."""
     texts = ["take mug 1 mug 2 plate 1 plate 2 from shelf 1 mug plate"]
     related = load_model(make_preset(preset("tiny"), tmp_path / "related", 0, texts))
     plain = load_model(make_preset(preset("tiny", related=False), tmp_path / "plain", 0, texts))

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from aem_agent.records import RecordWriteError
 from trainer import checkpoints
 from trainer.checkpoints import Checkpoint, Progress, load, load_latest, save
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, RunFolderError
+from trainer.metrics import MetricsLog, read_records
 
 
 def checkpoint(step: int, stage: int = 2) -> Checkpoint:
@@ -106,3 +108,25 @@ def test_best_pointer_moves_atomically(tmp_path: Path) -> None:
         assert (tmp_path / "best" / "x").read_text() == name
     checkpoints.remove_all_but(tmp_path / "models", tmp_path / "models" / "b")
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["b"]
+
+
+def test_metrics_that_cannot_be_written_say_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()  # refuses as a full disk does
+    with pytest.raises(RunFolderError, match="aem-train resume"):
+        MetricsLog(tmp_path / "metrics.jsonl").write("rl", 2, 1, {})
+
+
+def test_rewinding_loses_no_metrics_when_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        log.write("rl", 2, step, {"loss": step})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RecordWriteError):
+        patch.setattr("os.fsync", full)
+        log.rewind(2, 1)
+    assert len(read_records(log.path)) == 3
+    log.rewind(2, 1)
+    assert [record["step"] for record in read_records(log.path)] == [1]
