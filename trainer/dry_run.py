@@ -7,6 +7,7 @@ from typing import Any
 
 from aem_agent.agent_config import AgentConfig
 from aem_agent.model.devices import torch_device
+from aem_agent.model.interface import load_tokenizer
 from aem_agent.model.presets import preset
 from aem_envs.plugins import make_expert
 from trainer import rollouts
@@ -31,6 +32,8 @@ def check_recipe(config: TrainConfig) -> None:
         raise RecipeError(f"there is no file {config.warmstart.data!r} (warmstart.data)")
     if config.model.path is not None and not (Path(config.model.path) / "config.json").is_file():
         raise RecipeError(f"{config.model.path!r} (model.path) is not a model folder: it has no config.json")
+    if config.model.path is not None:
+        load_tokenizer(Path(config.model.path))
     if config.model.path is None:
         try:
             preset(config.model.preset, **config.model.preset_options)

@@ -8,6 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from helpers import quick, quiet
 
+from aem_agent.types import AgentError
 from trainer.config import ConfigError
 from trainer.dry_run import dry_run
 from trainer.errors import RecipeError
@@ -85,6 +86,15 @@ def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
     with pytest.raises(Exception) as caught:
         dry_run(override(load_recipe("toy"), [setting]))
     assert is_known_error(caught.value)
+
+
+def test_a_model_without_tokenizer_is_noticed_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    config = quick(f"model.path={tmp_path / 'model'}")
+    with pytest.raises(AgentError, match="tokenizer"), new_run(config, tmp_path / "r", quiet()):
+        pass
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_run_is_checked_before_anything_is_written(tmp_path: Path) -> None:
