@@ -60,7 +60,7 @@ docs: $(VENV)/.stamp-test
 
 bench: $(VENV)/.stamp-test
 	@mkdir -p bench/results
-	@for file in bench/[a-z]*.py; do echo; echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+	@for file in bench/[a-z]*.py; do echo; echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
