@@ -218,6 +218,8 @@ class OptimiserConfig:
     lr: float = 6e-4
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly."""
+    final_lr: float = 1.0
+    """Share of the learning rate that is left at the last step, after a linear fall; 1: it stays."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     grad_clip: float = 1.0
@@ -310,6 +312,7 @@ def check(config: TrainConfig) -> None:
         "model.max_new_tokens": config.model.max_new_tokens,
         "threads": config.threads,
         "optimiser.lr": config.optimiser.lr,
+        "optimiser.final_lr": config.optimiser.final_lr,
         "optimiser.micro_tokens": 1 if config.optimiser.micro_tokens is None else config.optimiser.micro_tokens,
         "warmstart.lr": config.warmstart.lr,
         "algorithm.critic_lr": config.algorithm.critic_lr,

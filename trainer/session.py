@@ -99,10 +99,12 @@ class Session:
         return episode_seed(self.config.seed, f"trainer: {purpose}", step)
 
     def set_learning_rate(self, step: int) -> None:
-        """Linear rise over `optimiser.warmup_steps` RL steps."""
-        rise = min(1.0, (step + 1) / max(1, self.config.optimiser.warmup_steps))
+        """Linear rise over `optimiser.warmup_steps` RL steps, linear fall to `optimiser.final_lr` at the last."""
+        config = self.config.optimiser
+        rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
+        fall = 1 - (1 - config.final_lr) * step / max(1, self.config.steps - 1)
         for group in self.learner.optimiser.param_groups:
-            group["lr"] = self.config.optimiser.lr * rise
+            group["lr"] = config.lr * rise * fall
 
     # -- rollouts -----------------------------------------------------------------------------------------------------
 
