@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -184,7 +185,11 @@ def _at_terminal(keys, *, interrupt=False):
         os.write(controller, keys)
         if interrupt:
             process.send_signal(signal.SIGINT)
-        while True:
+        for _ in range(100):  # a test must end, whatever the command does
+            if not select.select([controller], [], [], 3.0)[0]:
+                if interrupt and process.poll() is None:
+                    process.send_signal(signal.SIGINT)  # as a person would: readline can miss one just before it waits
+                continue
             try:
                 shown += os.read(controller, 1000)
             except OSError:  # the terminal's other end is closed
