@@ -4,13 +4,10 @@
 transformers folders.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from aem_agent.model.config import DecoderConfig
 from aem_agent.model.decoder import Decoder
@@ -48,9 +45,6 @@ class PresetConfig:
     """Longest sequence in tokens."""
     init_std: float = 0.02
     """Standard deviation of the initial weights."""
-    related: bool = False
-    """Start with names related (`relate_names`): to copy a name, or to tell what is of a kind, is then learnt once and
-    for all."""
 
     def decoder(self, tokenizer: Tokenizer) -> DecoderConfig:
         """The decoder's shape for a trained tokenizer."""
@@ -71,7 +65,7 @@ class PresetConfig:
 
 
 PRESETS: dict[str, PresetConfig] = {
-    "tiny": PresetConfig(init_std=0.05, related=True),
+    "tiny": PresetConfig(init_std=0.05),
     "small": PresetConfig(
         tokenizer="byte-bpe",
         vocab_size=2048,
@@ -101,35 +95,7 @@ def make_preset(name: str | PresetConfig, out_dir: str | Path, seed: int, texts:
     config = preset(name) if isinstance(name, str) else name
     tokenizer = train_tokenizer(config.tokenizer, texts, config.vocab_size)
     model = Decoder(config.decoder(tokenizer)).init_weights(seed, config.init_std)
-    if config.related:
-        relate_names(model, tokenizer, seed, config.init_std)
     folder = Path(out_dir)
     model.save(folder)
     tokenizer.save(folder, config.max_positions)
     return folder
-
-
-@torch.no_grad()
-def relate_names(model: Decoder, tokenizer: Tokenizer, seed: int, std: float) -> None:
-    """Start embeddings so that names made of a word and a number share both parts, and the head as the embedding.
-
-        e("mug 2") = (e("mug") + n(2)) / √2        e(word), n(number) ~ N(0, std²)
-
-    Merged names are one token each, and random ones would have nothing in common: that "mug 2" is a mug, or how to
-    repeat it, would have to be learnt for each.
-    """
-    embedding, generator = model.embed.weight, torch.Generator().manual_seed(seed + 1)
-    vocabulary: dict[str, int] = tokenizer.inner.get_vocab(with_added_tokens=True)
-    parts: dict[str, torch.Tensor] = {}
-    for token, row in sorted(vocabulary.items(), key=lambda item: item[1]):
-        if found := _NAME.fullmatch(token):
-            for part in found.groups():
-                if part not in parts:
-                    drawn = torch.randn(embedding.shape[1], generator=generator) * std
-                    parts[part] = embedding[vocabulary[part]] if part in vocabulary else drawn
-            embedding[row] = (parts[found[1]] + parts[found[2]]) * 0.5**0.5
-    if model.lm_head is not None:
-        model.lm_head.weight.copy_(embedding)
-
-
-_NAME = re.compile(r"(\D+) (\d+)")

@@ -176,18 +176,3 @@ def test_malformed_tokenizers_are_typed(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
     with pytest.raises(TokenizerMissingError, match="end token"):
         load_tokenizer(tmp_path)
-
-
-def test_related_names_share_their_parts(tmp_path: Path) -> None:
-    """Two mugs start alike, and the head as the embedding; without the option all is random."""
-    texts = ["take mug 1 mug 2 plate 1 plate 2 from shelf 1 mug plate"]
-    related = load_model(make_preset(preset("tiny"), tmp_path / "related", 0, texts))
-    plain = load_model(make_preset(preset("tiny", related=False), tmp_path / "plain", 0, texts))
-    ids = {name: load_tokenizer(tmp_path / "related").encode(name)[0] for name in ("mug 1", "mug 2", "plate 2", "mug")}
-    for model, alike in ((related, True), (plain, False)):
-        weights = model.state_dict()
-        rows = torch.nn.functional.normalize(weights["embed.weight"], dim=1)
-        close = float(rows[ids["mug 1"]] @ rows[ids["mug 2"]])
-        named = float(rows[ids["mug"]] @ rows[ids["mug 2"]])
-        assert (close > 0.3 and named > 0.5) is alike
-        assert torch.equal(weights["embed.weight"], weights["lm_head.weight"]) is alike
