@@ -24,7 +24,7 @@ from trainer.demonstrations import _last_place, bucketed, play_experts, read_rec
 from trainer.errors import DemonstrationError
 from trainer.runs import new_run
 from trainer.session import Session
-from trainer.warmstart import learning_rate
+from trainer.warmstart import clone_step, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +157,33 @@ def test_both_stages_run(tmp_path: Path) -> None:
     run(quick(*settings), tmp_path / "run")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {"warmstart", "explore", "evaluation"} <= set(kinds)
+
+
+def test_context_weight_teaches_the_other_tokens_too(session: Session) -> None:
+    """The loss shown stays that of the targets; what is predicted better afterwards depends on the weight."""
+    batch = play_experts(session.agent, session.pools, explore=False, seed=1)
+    model, start = session.model, {name: w.clone() for name, w in session.model.state_dict().items()}
+    other = torch.ones(len(batch.tokens), dtype=torch.bool)
+    other[batch.targets] = False
+    other[batch.cu_seqlens[:-1]] = False
+    at = other.nonzero().squeeze(1)
+    shown, after = [], []
+    for weight in (0.0, 5.0):
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+        shown.append(float(clone_step(model, optimiser, batch, context_weight=weight)))
+        with torch.no_grad():
+            logits = model.head(model.hidden(batch.tokens, batch.cu_seqlens, at=at - 1))
+            after.append(float(torch.nn.functional.cross_entropy(logits, batch.tokens[at])))
+        model.load_state_dict(start)
+    assert shown[0] == pytest.approx(shown[1])
+    assert after[1] < after[0]
+
+
+def test_the_rate_of_rl_rises_and_falls(tmp_path: Path) -> None:
+    settings = ("steps=5", "optimiser.lr=1.0", "optimiser.warmup_steps=2", "optimiser.final_lr=0.2")
+    with new_run(quick(*settings), tmp_path / "r", quiet()) as opened:
+        rates = []
+        for step in range(5):
+            opened.set_learning_rate(step)
+            rates.append(opened.learner.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.5, 0.8, 0.6, 0.4, 0.2])
