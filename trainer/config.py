@@ -134,6 +134,8 @@ class AlgorithmConfig:
     """Least std, in units of scaled returns; 1.0 in the tiny presets, 0 in the paper's recipes."""
     invalid_penalty: float = 0.1
     """Taken from the advantage of each invalid response, in units of the normalised advantage."""
+    loss: str = "clip"
+    """Policy loss: `clip`, another of `trainer.losses.losses`, or "module:function"; called as `policy_loss` is."""
     aggregate: Aggregate = "token_mean"
     """How response tokens share the loss: every token, every response or every episode counts the same."""
     clip_low: float = 0.2

@@ -14,6 +14,7 @@ from trainer import rollouts
 from trainer.advantages import estimators
 from trainer.config import AlgorithmConfig, TrainConfig
 from trainer.errors import RecipeError
+from trainer.losses import losses
 from trainer.overrides import config_hash, to_json
 
 
@@ -46,6 +47,7 @@ def check_recipe(config: TrainConfig) -> None:
 def _check_algorithm(config: AlgorithmConfig) -> None:
     if config.dual_clip is not None and not config.dual_clip > 1:
         raise RecipeError(f"algorithm.dual_clip must be above 1, or none, got {config.dual_clip}")
+    losses.get(config.loss)
     estimator = estimators.get(config.estimator)
     try:
         signature(estimator).bind(None, **config.estimator_options)

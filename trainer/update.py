@@ -10,7 +10,7 @@ from aem_agent.model.interface import LanguageModel
 from trainer.batch import Batch, Part
 from trainer.config import AlgorithmConfig, OptimiserConfig, TrainConfig
 from trainer.errors import ParityError
-from trainer.losses import Loss, aggregation_weights, entropy_bonus, policy_loss, value_loss
+from trainer.losses import Loss, aggregation_weights, entropy_bonus, losses, value_loss
 from trainer.metrics import mean_metrics, require_finite
 from trainer.minibatches import minibatches
 from trainer.scoring import Critic, Scores, response_scores, states
@@ -108,7 +108,7 @@ def _optimiser_step(
         if first and part is parts[0]:
             metrics["parity_error"] = _parity(learner.model, logprobs, scores.logprobs[rows])
         weights = plan.weights[rows] * scale
-        loss = policy_loss(
+        loss = losses.get(config.algorithm.loss)(
             logprobs,
             scores.logprobs[rows],
             plan.advantages[rows],

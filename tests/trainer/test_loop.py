@@ -282,3 +282,18 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     )
     assert done.returncode == 130
     assert f"aem-train resume {out}" in done.stderr
+
+
+def test_a_loss_of_ones_own_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`algorithm.loss` names any function of the registry, and it is that one which is called."""
+    from trainer.losses import losses, policy_loss
+
+    seen: list[int] = []
+
+    def mine(*args: Any, **options: Any) -> Any:
+        seen.append(len(args[0]))
+        return policy_loss(*args, **options)
+
+    monkeypatch.setitem(losses._entries, "mine", mine)
+    run(quick("steps=1", "algorithm.loss=mine"), tmp_path / "own")
+    assert seen
