@@ -5,12 +5,13 @@
   its content falls into one residue class.
 - `valid_unseen`: layouts and (object type, receptacle type) goals that neither of the others has.
 
-A task id is `<size>/<split>/<number>`, with `/<task type>` appended where a type was asked for: "small/train/000123".
+A task id is `<size>/<split>/<number>`, with `/<task type>` appended where another type than the schedule's was asked for:
+"small/train/000123". Every game has exactly one.
 """
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args, overload
 
@@ -75,13 +76,21 @@ def check_index(split: Split, index: int) -> int:
 
 
 def parse_task_id(task_id: str) -> TaskId:
-    """Read a task id; raises `UnknownTaskError` or `UnknownSplitError` on anything but a valid one."""
+    """Read a task id; raises `UnknownTaskError` or `UnknownSplitError` on anything but a valid one.
+
+    Other spellings of a valid one ("small/train/1", or the schedule's own type at the end) are refused too: statistics,
+    seeds and records take two ids for two tasks.
+    """
     parts = task_id.split("/")
     if len(parts) not in (3, 4) or not (parts[2].isascii() and parts[2].isdigit() and len(parts[2]) <= 12):
         raise UnknownTaskError(f"not an embedded task id: {task_id[:80]!r}; expected for example small/train/000123")
     size, split = check_size(parts[0]), check_split(parts[1])
     kind = check_task_type(parts[3]) if len(parts) == 4 else None
-    return TaskId(size, split, check_index(split, int(parts[2])), kind)
+    task = TaskId(size, split, check_index(split, int(parts[2])), kind)
+    own = replace(task, task_type=None if kind == scheduled_type(split, task.index) else kind)
+    if str(own) != task_id:
+        raise UnknownTaskError(f"not how {str(own)!r} is written: {task_id[:80]!r}; use that id")
+    return own
 
 
 @cache
@@ -110,9 +119,12 @@ def task_ids(split: str, limit: int | None = None, *, size: str = "small") -> Se
     """The first `limit` task ids of a split (all of a valid split if None), made when asked for.
 
     Raises:
-        UnknownSplitError, UnknownTaskError: no such split or size; or no limit for the unlimited train split.
+        UnknownSplitError, UnknownTaskError: no such split or size; no limit for the unlimited train split, or one that
+            is not a number from 0.
     """
     side, scale = check_split(split), check_size(size)
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise UnknownTaskError(f"a number of task ids is an integer from 0, not {limit!r}")
     if side == "train":
         if limit is None:
             raise UnknownTaskError("embedded train games are unlimited; say how many task ids you want")

@@ -100,7 +100,17 @@ def test_bad_arguments_are_refused(settings, error, said):
 
 
 @pytest.mark.parametrize(
-    "task_id", ["", "small/train/-1", "small/train/1e3", "x/train/000001", "small/valid_seen/000504", "a" * 999]
+    "task_id",
+    [
+        "",
+        "small/train/-1",
+        "small/train/1e3",
+        "small/train/1",
+        "small/train/0000001",
+        "x/train/000001",
+        "small/valid_seen/000504",
+        "a" * 999,
+    ],
 )
 def test_unknown_tasks_are_refused(task_id):
     with pytest.raises(BadOptionError):

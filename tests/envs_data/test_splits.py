@@ -6,7 +6,8 @@ from envs_data.alfworld.generator import generate
 from envs_data.alfworld.goals import read_sentence
 from envs_data.alfworld.manifest import MANIFESTS, manifest_hash, problem_hash
 from envs_data.alfworld.rooms import ROOMS, SIZES, TRAIN_LAYOUTS, UNSEEN_LAYOUTS, Size, layout
-from envs_data.alfworld.splits import VALID_GAMES, parse_task_id, task_ids
+from envs_data.alfworld.problem import TASK_TYPES
+from envs_data.alfworld.splits import VALID_GAMES, parse_task_id, scheduled_type, task_ids
 from envs_data.alfworld.vocabulary import type_of
 from envs_data.errors import UnknownSplitError, UnknownTaskError
 
@@ -61,6 +62,15 @@ def test_content_decides_between_seen_and_train(monkeypatch: pytest.MonkeyPatch)
         assert verdicts[-1] is True
 
 
+def test_every_task_has_one_id() -> None:
+    own, *others = sorted(TASK_TYPES, key=lambda kind: kind != scheduled_type("train", 7))
+    canonical = ["small/train/000007", "small/train/1234567", *(f"small/train/000007/{kind}" for kind in others)]
+    assert [str(parse_task_id(task_id)) for task_id in canonical] == canonical
+    for task_id in ("small/train/7", "small/train/0000007", f"small/train/000007/{own}", f"small/train/7/{own}"):
+        with pytest.raises(UnknownTaskError, match="'small/train/000007'"):
+            parse_task_id(task_id)
+
+
 def test_task_ids() -> None:
     ids = task_ids("valid_seen", size="official")
     assert len(ids) == VALID_GAMES
@@ -68,7 +78,9 @@ def test_task_ids() -> None:
     assert list(task_ids("train", 3)) == ["small/train/000000", "small/train/000001", "small/train/000002"]
     assert list(ids[2:4]) == ["official/valid_seen/000002", "official/valid_seen/000003"]
     assert len(task_ids("valid_unseen", 10_000)) == VALID_GAMES
-    assert str(parse_task_id("small/train/7")) == "small/train/000007"
+    for limit in (-1, 2.0, True, "3"):
+        with pytest.raises(UnknownTaskError, match="integer from 0"):
+            task_ids("valid_seen", limit)  # type: ignore[arg-type]
     with pytest.raises(UnknownTaskError, match="unlimited"):
         task_ids("train")
     with pytest.raises(UnknownSplitError):
