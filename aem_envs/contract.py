@@ -99,6 +99,8 @@ def _options(env: TextEnv) -> None:
     for options in bad:
         expect_raises(BadOptionError, lambda: env.reset(options=options), f"reset(options={options})")  # noqa: B023
     expect_raises(BadOptionError, lambda: env.task_ids("no such split", 1), "task_ids of an unknown split")
+    for limit in (-1, 1.5, True):
+        expect_raises(BadOptionError, lambda: env.task_ids(env.splits[0], limit), f"task_ids with the limit {limit}")  # noqa: B023
 
 
 def _bad_actions(env: TextEnv) -> None:
@@ -127,6 +129,7 @@ def _order_of_calls(env: TextEnv) -> None:
     new.reset()
     new.close()
     new.close()
+    expect_raises(ResetNeededError, lambda: new.step("look"), "step after close")
 
 
 def _step_limit(env: TextEnv) -> None:

@@ -17,7 +17,7 @@ class AemEnvError(Exception):
 
 
 class ResetNeededError(AemEnvError, gym.error.ResetNeeded):
-    """`step` was called before `reset`, or after the episode had ended."""
+    """`step` was called before `reset`, after the episode had ended, or after `close`."""
 
 
 class BadOptionError(AemEnvError, ValueError):
@@ -138,6 +138,8 @@ class TextEnv(gym.Env[str, str]):
     Rewards are native and unscaled. Success or failure of the task is `terminated`; a limit or broken infrastructure is
     `truncated` with `info["truncation_reason"]`. A malformed action never ends the episode and never raises.
 
+    `close` ends the episode: `step` then needs a `reset`, as at the beginning.
+
     A subclass' `reset` begins with `begin` and `choose_task`; `reset` and `step` end with `show`, which feeds `render`.
     """
 
@@ -167,7 +169,7 @@ class TextEnv(gym.Env[str, str]):
         """The first `limit` task ids of `split` in their fixed order (all if None; an unlimited split needs a limit).
 
         Raises:
-            BadOptionError: unknown split, or no limit for an unlimited one.
+            BadOptionError: unknown split, no limit for an unlimited one, or a limit that is not a number from 0.
         """
         raise NotImplementedError
 
@@ -221,6 +223,11 @@ class TextEnv(gym.Env[str, str]):
         if not isinstance(split, str) or split not in self.splits:
             raise BadOptionError(f"unknown split {split!r}; known: {', '.join(self.splits)}")
         return split
+
+    def _known_limit(self, limit: Any) -> int | None:
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise BadOptionError(f"a limit of tasks is an integer from 0, or None for all, not {limit!r}")
+        return limit
 
     def reset_needed(self, started: bool) -> ResetNeededError:
         """The error for a `step` without a running episode."""

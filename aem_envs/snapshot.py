@@ -51,6 +51,12 @@ def within(value: int, low: int, high: int, name: str) -> int:
     return value
 
 
+def steps_taken(steps: int, running: bool, limit: int) -> int:
+    """`steps` if an episode of at most `limit` can have taken so many; raises `BadStateError`. One that runs on has one
+    left at least: the last would have ended it."""
+    return within(steps, 0, limit - running, "steps")
+
+
 def rng_to_json(rng: np.random.Generator) -> list[int]:
     """State of Gymnasium's generator (PCG64) as four integers."""
     state: Any = rng.bit_generator.state

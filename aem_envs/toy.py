@@ -85,7 +85,7 @@ class ToyEnv(TextEnv):
 
     def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
         """Task ids of `split`, all of them if `limit` is None."""
-        return list(corridors()[self._known_split(split)])[:limit]
+        return list(corridors()[self._known_split(split)])[: self._known_limit(limit)]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start the task of `options["task_id"]`, else one drawn from `options["split"]`."""
@@ -152,7 +152,7 @@ class ToyEnv(TextEnv):
         except BadOptionError as error:
             raise BadStateError(str(error)) from error
         snapshot.within(found["room"], 1, task.rooms, "room")
-        snapshot.within(found["steps"], 0, self.max_steps, "steps")
+        snapshot.steps_taken(found["steps"], found["running"], self.max_steps)
         snapshot.within(found["seed"], 0, snapshot.MAX_SEED, "seed")
         if (found["key"] or found["unlocked"]) and not task.door:
             raise BadStateError(f"task {task.task_id!r} has no key and no door")
@@ -164,6 +164,10 @@ class ToyEnv(TextEnv):
             found["steps"],
             found["running"],
         )
+
+    def close(self) -> None:
+        """End the episode; harmless when repeated."""
+        self._task, self._running = None, False
 
     def _running_task(self) -> Corridor:
         if self._task is None or not self._running:

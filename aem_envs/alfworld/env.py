@@ -116,7 +116,7 @@ class ALFWorldEnv(TextEnv):
 
     def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
         """Task ids of `split` that pass the filter; the embedded `train` has no end and needs a `limit`."""
-        return self.source.ids(self._known_split(split), limit)
+        return self.source.ids(self._known_split(split), self._known_limit(limit))
 
     def split_of(self, task_id: str) -> str:
         """The split that holds `task_id`; raises `BadOptionError` if none does."""
@@ -208,7 +208,7 @@ class ALFWorldEnv(TextEnv):
     def set_state(self, state: bytes) -> None:
         """Return to a snapshot, of any task this environment has; raises `BadStateError`, having changed nothing."""
         found = snapshot.unpack(state, _FORMAT, _FIELDS)
-        snapshot.within(found["steps"], 0, self.max_steps, "steps")
+        snapshot.steps_taken(found["steps"], found["running"], self.max_steps)
         snapshot.within(found["seed"], 0, snapshot.MAX_SEED, "seed")
         rng = snapshot.rng_from_json(found["rng"])
         try:

@@ -50,6 +50,13 @@ class _Broken(ToyEnv):
             observation = observation.encode()
         return observation, reward, terminated, truncated, info
 
+    def task_ids(self, split, limit=None):
+        return super().task_ids(split)[:limit] if self.fault == "limit" else super().task_ids(split, limit)
+
+    def close(self):
+        if self.fault != "close":
+            super().close()
+
     def set_state(self, state):
         if self.fault == "half set":
             self._room = 1
@@ -70,6 +77,8 @@ class _Broken(ToyEnv):
         ("keys", "reset and step"),
         ("crash", "bad actions"),
         ("after end", "order of calls"),
+        ("close", "order of calls"),
+        ("limit", "options"),
         ("global rng", "determinism"),
         ("reason", "step limit"),
         ("valid", "bad actions"),

@@ -1,13 +1,14 @@
 """The toy: splits, an expert that wins in the fewest steps, failure as termination."""
 
 import copy
+import json
 from collections import deque
 
 import gymnasium as gym
 import pytest
 
 import aem_envs
-from aem_envs import BadOptionError
+from aem_envs import BadOptionError, BadStateError, ResetNeededError
 from aem_envs.toy import ToyEnv, corridors
 
 
@@ -52,6 +53,32 @@ def test_the_expert_wins_every_task_in_the_fewest_steps():
     for task_id in [*env.task_ids("test"), *env.task_ids("train", 20)]:
         actions, reward, info = _play(env, expert, task_id)
         assert info["won"] and reward == 1.0 and len(actions) == _fewest_steps(env, task_id), task_id
+
+
+def test_closing_ends_the_episode_and_a_reset_starts_another():
+    env = gym.make("aem/Toy-v0").unwrapped
+    env.reset(seed=0)
+    env.close()
+    with pytest.raises(ResetNeededError):
+        env.step("go east")
+    with pytest.raises(BadStateError):
+        env.get_state()
+    assert env.reset(seed=0)[1]["steps"] == 0
+
+
+@pytest.mark.parametrize("env_id", ["aem/Toy-v0", "aem/ALFWorld-v0"])
+def test_a_running_snapshot_has_a_step_left(env_id):
+    env = aem_envs.make_env(env_id, max_steps=2)
+    env.reset(seed=0)
+    env.step("look")
+    state = json.loads(env.get_state())
+    env.set_state(json.dumps(state).encode())
+    for steps, running in ((2, True), (3, True), (3, False)):
+        with pytest.raises(BadStateError, match="steps"):
+            env.set_state(json.dumps(state | {"steps": steps, "running": running}).encode())
+    env.set_state(json.dumps(state | {"steps": 2, "running": False}).encode())
+    with pytest.raises(ResetNeededError):
+        env.step("look")
 
 
 def test_noise_depends_on_the_seeds_only():
