@@ -34,7 +34,7 @@ class RecordWriteError(AgentError):
 
 
 class RunFolderError(AgentError):
-    """A run folder that is absent, already used, of another version, or of another configuration."""
+    """A run folder that is absent, in use, not empty, damaged, of another version, or of another configuration."""
 
 
 def dump_line(episode: Episode) -> bytes:

@@ -49,6 +49,18 @@ def _files(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
 
 
+def test_an_error_is_defined_once():
+    """Two errors of one name are caught by mistake for each other: a room imports its neighbour's instead."""
+    names = [
+        node.name
+        for room in ROOMS
+        for path in _files(room)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    ]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_import_only_to_their_left(room):
     forbidden = ROOMS[ROOMS.index(room) + 1 :]

@@ -100,8 +100,8 @@ def _dry_run(config: "TrainConfig") -> int:
 def _make_preset(folder: Path, name: str, recipe: str, seed: int) -> int:
     from dataclasses import replace
 
+    from aem_agent.records import RunFolderError
     from trainer import rollouts
-    from trainer.errors import RunFolderError
     from trainer.export import preset_folder
     from trainer.overrides import override
     from trainer.runs import load_recipe

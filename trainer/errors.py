@@ -11,10 +11,6 @@ class CheckpointError(TrainerError):
     """A checkpoint cannot be written or read."""
 
 
-class RunFolderError(TrainerError):
-    """A run folder is missing, in use by another run, or of another version or configuration."""
-
-
 class RecipeError(TrainerError):
     """A recipe cannot be found or is not one."""
 

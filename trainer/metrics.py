@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aem_agent.records import RunFolderError
 from aem_agent.run_folder import write_atomically
 from trainer.batch import Batch, Outcomes
-from trainer.errors import NonFiniteError, RunFolderError
+from trainer.errors import NonFiniteError
 from trainer.tensors import segment_mean, segment_sum
 
 Record = dict[str, Any]

@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aem_agent.records import RunFolderError
 from trainer.config import ConfigError, TrainConfig
-from trainer.errors import RecipeError, RunFolderError
+from trainer.errors import RecipeError
 from trainer.overrides import check_types, from_json, misspelt, to_json
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from aem_agent.records import RecordWriteError
+from aem_agent.records import RecordWriteError, RunFolderError
 from trainer import checkpoints
 from trainer.checkpoints import Checkpoint, Progress, load, load_latest, save
-from trainer.errors import CheckpointError, RunFolderError
+from trainer.errors import CheckpointError
 from trainer.metrics import MetricsLog, read_records
 
 

@@ -10,9 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from helpers import quick, resume, run
 
-from aem_agent.records import RunFolderError as FolderError
+from aem_agent.records import RunFolderError
 from trainer import cli
-from trainer.errors import RunFolderError
 from trainer.runs import recipe_names, resumed_run
 
 
@@ -92,10 +91,10 @@ def test_run_folders_of_others_are_refused(tmp_path: Path) -> None:
         run(quick(), path)
     text = (path / "config.json").read_text()
     (path / "config.json").write_text(text.replace('"schema_version": 1', '"schema_version": 99'))
-    with pytest.raises(FolderError, match="schema version 99"):
+    with pytest.raises(RunFolderError, match="schema version 99"):
         resume(path)
     (path / "config.json").write_text(text.replace('"lam": 1.0', '"lam": 2.0'))
-    with pytest.raises(FolderError, match="changed or damaged"):
+    with pytest.raises(RunFolderError, match="changed or damaged"):
         resume(path)
     (path / "config.json").write_text(text)
     with resumed_run(path, None), pytest.raises(RunFolderError, match="in use"), resumed_run(path, None):  # type: ignore[arg-type]
