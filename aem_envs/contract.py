@@ -99,7 +99,8 @@ def _options(env: TextEnv) -> None:
     for options in bad:
         expect_raises(BadOptionError, lambda: env.reset(options=options), f"reset(options={options})")  # noqa: B023
     expect_raises(BadOptionError, lambda: env.task_ids("no such split", 1), "task_ids of an unknown split")
-    for limit in (-1, 1.5, True):
+    bad_limits: tuple[Any, ...] = (-1, 1.5, True)
+    for limit in bad_limits:
         expect_raises(BadOptionError, lambda: env.task_ids(env.splits[0], limit), f"task_ids with the limit {limit}")  # noqa: B023
 
 

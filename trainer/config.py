@@ -127,7 +127,7 @@ class AlgorithmConfig:
     """The policy-gradient method."""
 
     estimator: str = "grpo"
-    """Advantage estimator: `grpo`, or `ppo` (a critic with GAE)."""
+    """Advantage estimator: `grpo`, `ppo` (a critic with GAE), or "module:function", which may ask for a critic too."""
     normalise: bool = True
     """Divide group-centred returns by the group's std (GRPO); otherwise only centre them."""
     std_floor: float = 0.0
@@ -289,10 +289,6 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
-
-    @property
-    def uses_critic(self) -> bool:
-        return self.algorithm.estimator == "ppo"
 
 
 def check(config: TrainConfig) -> None:

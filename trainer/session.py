@@ -19,7 +19,7 @@ from aem_agent.seeds import episode_seed
 from aem_agent.types import Episode, Policy, RolloutGroup, TaskRef
 from aem_envs.core import TextEnv
 from trainer import checkpoints, rollouts
-from trainer.advantages import Estimator, estimators
+from trainer.advantages import Estimator, estimators, uses_critic
 from trainer.agent import Agent
 from trainer.batch import completed
 from trainer.checkpoints import STAGES, Checkpoint, Progress
@@ -78,7 +78,7 @@ class Session:
     def new_learner(self, lr: float) -> Learner:
         """The model with fresh optimisers, and a critic where the estimator needs one."""
         optimiser = make_optimiser(self.model.parameters(), lr, self.config.optimiser)
-        if not self.config.uses_critic:
+        if not uses_critic(self.estimator):
             return Learner(self.model, optimiser)
         critic = Critic(self.model.hidden_size, self.generator("critic", 0)).to(self.device)
         own = make_optimiser(critic.parameters(), self.config.algorithm.critic_lr, self.config.optimiser)

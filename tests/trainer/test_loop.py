@@ -17,6 +17,7 @@ from helpers import QUICK, quick, resume, run
 
 from aem_agent.policies import make_policy
 from trainer import loop, session, update, warmstart
+from trainer.advantages import Advantages, Signals, estimators, needs_critic
 from trainer.batch import Batch
 from trainer.config import AlgorithmConfig
 from trainer.errors import NonFiniteError, ParityError
@@ -282,6 +283,16 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     )
     assert done.returncode == 130
     assert f"aem-train resume {out}" in done.stderr
+
+
+def test_an_estimator_from_outside_can_ask_for_a_critic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine(signals: Signals) -> Advantages:
+        assert signals.values is not None and signals.final_values is not None
+        return Advantages(signals.rewards - signals.values, "response", targets=signals.rewards)
+
+    monkeypatch.setitem(estimators._entries, "mine", needs_critic(mine))
+    run(quick("algorithm.estimator=mine", "steps=1", "warmstart.steps=2"), tmp_path / "run")
+    assert all(record["value_error"] >= 0 for record in figures(tmp_path / "run", ("rl",)))
 
 
 def test_a_loss_of_ones_own_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """Advantage estimators, one small module each, looked up by name: `estimators.get("grpo")(signals, std_floor=1.0)`."""
 
-from trainer.advantages.base import Advantages, Estimator, Signals, estimators
+from trainer.advantages.base import Advantages, Estimator, Signals, estimators, needs_critic, uses_critic
 from trainer.advantages.penalty import penalise_invalid
 
 estimators.add("grpo", "trainer.advantages.grpo:grpo")
 estimators.add("ppo", "trainer.advantages.ppo:ppo")
 
-__all__ = ["Advantages", "Estimator", "Signals", "estimators", "penalise_invalid"]
+__all__ = ["Advantages", "Estimator", "Signals", "estimators", "needs_critic", "penalise_invalid", "uses_critic"]

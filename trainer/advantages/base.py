@@ -1,7 +1,8 @@
 """What every advantage estimator is given, what it returns, and the registry they are found in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -49,6 +50,20 @@ class Estimator(Protocol):
     """An estimator is a pure function; its options are keywords."""
 
     def __call__(self, signals: Signals) -> Advantages: ...
+
+
+Function = TypeVar("Function", bound=Callable[..., Advantages])
+
+
+def needs_critic(estimator: Function) -> Function:
+    """Decorator of an estimator that reads `Signals.values`: the trainer then makes a critic and trains it on `targets`."""
+    estimator.needs_critic = True  # type: ignore[attr-defined]
+    return estimator
+
+
+def uses_critic(estimator: Estimator) -> bool:
+    """Whether the estimator was declared with `needs_critic`."""
+    return bool(getattr(estimator, "needs_critic", False))
 
 
 estimators: Registry[Estimator] = Registry("estimators")

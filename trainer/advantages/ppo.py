@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.advantages.base import Advantages, Signals
+from trainer.advantages.base import Advantages, Signals, needs_critic
 from trainer.tensors import discounted_sum, last_of_segment, whiten
 
 
@@ -34,6 +34,7 @@ def gae(
     return advantages, advantages + values
 
 
+@needs_critic
 def ppo(
     signals: Signals,
     *,
