@@ -1,6 +1,7 @@
 """How the model of a run is spoken to: prompts, parser, sampling; for demonstrations, rollouts and export alike."""
 
 from pathlib import Path
+from typing import Any
 
 from aem_agent.agent_config import AgentConfig
 from aem_agent.loading import chat_frame
@@ -45,9 +46,15 @@ class Agent:
         return Response(text, ids if stopped else (*ids, self.tokenizer.eos_token_id))
 
     def next_prompt(self, episode: Episode) -> tuple[int, ...]:
-        """The prompt that would have followed the last turn of `episode`."""
+        """The prompt that would have followed the last turn of `episode`.
+
+        The spec is given what an episode keeps of `info`: score, won, anchor, action_error. The admissible actions are
+        not kept, they would be most of a record; a spec that lists them lists none here.
+        """
         prompts = self.prompter()
+        info: dict[str, Any] = {}
         for turn in episode.turns:
-            prompts.prompt(turn.observation, {})
+            prompts.prompt(turn.observation, info)
             prompts.said(turn.observation, turn.response, turn.action)
-        return prompts.prompt(episode.final_observation, {})[0]
+            info = turn.info
+        return prompts.prompt(episode.final_observation, info)[0]

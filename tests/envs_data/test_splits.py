@@ -5,8 +5,8 @@ import pytest
 from envs_data.alfworld.generator import generate
 from envs_data.alfworld.goals import read_sentence
 from envs_data.alfworld.manifest import MANIFESTS, manifest_hash, problem_hash
-from envs_data.alfworld.rooms import ROOMS, SIZES, TRAIN_LAYOUTS, UNSEEN_LAYOUTS, Size, layout
 from envs_data.alfworld.problem import TASK_TYPES
+from envs_data.alfworld.rooms import ROOMS, SIZES, TRAIN_LAYOUTS, UNSEEN_LAYOUTS, Size, layout
 from envs_data.alfworld.splits import VALID_GAMES, parse_task_id, scheduled_type, task_ids
 from envs_data.alfworld.vocabulary import type_of
 from envs_data.errors import UnknownSplitError, UnknownTaskError

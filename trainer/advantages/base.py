@@ -56,7 +56,7 @@ Function = TypeVar("Function", bound=Callable[..., Advantages])
 
 
 def needs_critic(estimator: Function) -> Function:
-    """Decorator of an estimator that reads `Signals.values`: the trainer then makes a critic and trains it on `targets`."""
+    """Decorator of an estimator that reads `Signals.values`: the trainer makes a critic and trains it on `targets`."""
     estimator.needs_critic = True  # type: ignore[attr-defined]
     return estimator
 
