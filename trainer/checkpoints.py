@@ -45,8 +45,6 @@ class Checkpoint:
     model: Mapping[str, Tensor]
     optimiser: Mapping[str, Any]
     """`state_dict` of the optimiser, and of the critic with its own under `critic`."""
-    state: Mapping[str, Any]
-    """Plain data: best score, task cursor, what the final table needs."""
 
 
 def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -63,7 +61,7 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         tensors = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in checkpoint.model.items()}
         save_file(tensors, folder / "model.safetensors")
         torch.save(dict(checkpoint.optimiser), folder / "optimiser.pt")
-        state = {"stage": checkpoint.progress.stage, "step": checkpoint.progress.step, **checkpoint.state}
+        state = {"stage": checkpoint.progress.stage, "step": checkpoint.progress.step}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
 
     kept = latest_path(root)
@@ -151,12 +149,12 @@ def load(path: Path) -> Checkpoint:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         model = load_file(path / "model.safetensors")
         optimiser = torch.load(path / "optimiser.pt", weights_only=True, map_location="cpu")
-        progress = Progress(int(state.pop("stage")), int(state.pop("step")))
+        progress = Progress(int(state["stage"]), int(state["step"]))
     except Exception as error:  # a damaged file raises whatever its format's reader likes
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); remove it"
         ) from error
-    return Checkpoint(progress, model, optimiser, state)
+    return Checkpoint(progress, model, optimiser)
 
 
 def _complete(root: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """A running training: what a recipe turns into, what is done around the steps, and what is written down."""
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from trainer.agent import Agent
 from trainer.batch import completed
 from trainer.checkpoints import STAGES, Checkpoint, Progress
 from trainer.config import TrainConfig
+from trainer.errors import CheckpointError
 from trainer.evaluation import Evaluation, evaluation_of, mean_success
 from trainer.export import export_model, preset_folder
 from trainer.metrics import Clock, MetricsLog
@@ -33,6 +35,8 @@ from trainer.sync import push
 from trainer.update import Learner, make_optimiser
 
 RL = STAGES.index("rl")
+SCORE = "score.json"
+"""Beside the weights that `best` points to: the score they were chosen by."""
 
 When = Literal["before", "during", "after"]
 
@@ -64,7 +68,6 @@ class Session:
         self.estimator: Estimator = estimators.get(config.algorithm.estimator)
         self.progress = Progress(0, 0)
         self.saved: Progress | None = None
-        self.best: float | None = None
         self.learner = self.new_learner(config.optimiser.lr)
 
     # -- state --------------------------------------------------------------------------------------------------------
@@ -171,16 +174,33 @@ class Session:
 
     def keep_if_best(self, found: Sequence[Evaluation]) -> None:
         """Export the weights if they do better than all that were evaluated during RL before them."""
-        score = mean_success(found)
-        if self.best is None or score > self.best:
-            self.best = score
-            self.export()
+        score, best = mean_success(found), self.best
+        if best is None or score > best:
+            self.export(score)
 
-    def export(self) -> None:
-        """Write the weights as a model folder and let `best` point to it."""
+    @property
+    def best(self) -> float | None:
+        """The score that the weights in `best` were chosen by; None if none were.
+
+        It is read from beside them, not from a checkpoint: whenever a run was stopped, score and weights agree.
+        """
+        path = self.folder.path / "best" / SCORE
+        try:
+            return float(json.loads(path.read_bytes())) if path.exists() else None
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}): remove it, and the next best is kept") from error
+
+    def export(self, score: float | None = None) -> None:
+        """Write the weights as a model folder, with the score they were chosen by, and let `best` point to it."""
         models = self.folder.path / "models"
         target = models / self.progress.name
-        checkpoints.write_folder(target, partial(export_model, self.model, self.agent, self.source))
+
+        def write(folder: Path) -> None:
+            export_model(self.model, self.agent, self.source, folder)
+            if score is not None:
+                (folder / SCORE).write_text(json.dumps(score), encoding="utf-8")
+
+        checkpoints.write_folder(target, write)
         checkpoints.point(self.folder.path / "best", target)
         checkpoints.remove_all_but(models, target)
 
@@ -235,8 +255,7 @@ class Session:
                 "critic": learner.critic.state_dict(),
                 "critic_optimiser": learner.critic_optimiser.state_dict(),
             }
-        state = {"best": self.best}
-        checkpoint = Checkpoint(self.progress, self.model.state_dict(), optimiser, state)
+        checkpoint = Checkpoint(self.progress, self.model.state_dict(), optimiser)
         checkpoints.save(self.folder.path / "checkpoints", checkpoint, keep=self.config.checkpoint.keep)
         self.saved = self.progress
 
@@ -254,6 +273,5 @@ class Session:
             self.learner.critic.load_state_dict(found.optimiser["critic"])
             self.learner.critic_optimiser.load_state_dict(found.optimiser["critic_optimiser"])
         torch.set_rng_state(found.optimiser["torch_rng"])
-        self.best = found.state["best"]
         self.log.rewind(found.progress.stage, found.progress.step)
         self.push_weights()

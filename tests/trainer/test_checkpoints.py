@@ -19,7 +19,7 @@ def checkpoint(step: int, stage: int = 2) -> Checkpoint:
     optimiser = {
         "policy": {"state": {0: {"step": torch.tensor(float(step))}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
     }
-    return Checkpoint(Progress(stage, step), {"w": weight, "tied": weight}, optimiser, {"best": 0.5})
+    return Checkpoint(Progress(stage, step), {"w": weight, "tied": weight}, optimiser)
 
 
 def test_round_trip_and_keep_last(tmp_path: Path) -> None:
@@ -31,7 +31,6 @@ def test_round_trip_and_keep_last(tmp_path: Path) -> None:
     assert found.progress == Progress(2, 10)
     assert found.model["w"].equal(torch.full((2, 3), 10.0))
     assert found.optimiser["policy"]["state"][0]["step"] == 10
-    assert found.state == {"best": 0.5}
 
 
 def test_a_later_stage_is_newer(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from trainer import loop, session, update, warmstart
 from trainer.advantages import Advantages, Signals, estimators, needs_critic
 from trainer.batch import Batch
 from trainer.config import AlgorithmConfig
-from trainer.errors import NonFiniteError, ParityError
+from trainer.errors import CheckpointError, NonFiniteError, ParityError
 from trainer.metrics import read_records
 from trainer.update import make_plan
 
@@ -226,6 +226,32 @@ def test_interim_evaluations_choose_the_best_weights(tmp_path: Path, monkeypatch
         4,
         4,
     ]
+
+
+def test_the_best_weights_and_their_score_stay_together_when_a_run_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after the export of step 3 and before the checkpoint of step 4: step 3 is done again, and may do worse."""
+    original, path = loop.rl_step, tmp_path / "run"
+
+    def cut(running: Any, step: int) -> dict[str, Any]:
+        if step == 3:
+            raise KeyboardInterrupt
+        return original(running, step)
+
+    scores = iter([0.5, 0.3, 0.9, 0.4, 0.6])
+    monkeypatch.setattr(session, "mean_success", lambda found: next(scores))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "rl_step", cut)
+        run(quick("evaluation.every=1"), path)
+    chosen = (path / "best" / "model.safetensors").read_bytes()
+    resume(path)
+    assert (path / "best").resolve().name == "2-0000003"
+    assert (path / "best" / "model.safetensors").read_bytes() == chosen
+    assert json.loads((path / "best" / "score.json").read_text()) == 0.9
+    (path / "best" / "score.json").write_text("nine")
+    with pytest.raises(CheckpointError, match=r"score\.json"):
+        resume(path)
 
 
 def test_nan_stops_with_a_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
