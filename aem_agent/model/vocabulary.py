@@ -9,7 +9,7 @@ _PHRASES = (
     "Looking quickly around you, you see a thing, and an other. Your task is to: find two, put some, put a clean,",
     "put a hot, put a cool, look at, examine, with the, in, on, it. heat clean cool some and put it in. under the.",
     "go to take from move to put in/on open close use heat clean cool slice with examine inventory look",
-    "You arrive at loc . You open the . You close the . The is open. The is closed. In it, you see nothing. On the ,",
+    "You arrive at loc . You open the . You close the . The is open. The is closed. In it, them, you see nothing. On the ,",
     "You pick up the from the. You move the to the. You put the in/on the. You heat the using the. You clean the using",
     "You cool the using the. You sliced the with the. You turn on the. You are facing. You are carrying: not anything.",
     "Nothing happens. There's nothing special about. This is a hot, cold, clean, cooked, sliced. The is on. You are",
@@ -18,11 +18,12 @@ _PHRASES = (
 
 
 def alfworld_words(objects: int = 8, receptacles: int = 40) -> Iterator[str]:
-    """Every type of object and receptacle with every number from 1 up, and fixed words of both dialects.
+    """Every type of object and receptacle alone and with every number from 1 up, and fixed words of both dialects.
 
     Chain it behind texts of games played: in official games more names occur than any sample of games holds.
     """
     yield from _PHRASES
     for kinds, highest in ((OBJECTS, objects), (RECEPTACLES, receptacles)):
         for kind in kinds:
+            yield spoken(kind)  # tasks name types, which are words of their own where numbers are merged
             yield from (f"{spoken(kind)} {number}" for number in range(1, highest + 1))

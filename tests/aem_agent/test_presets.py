@@ -101,6 +101,9 @@ def test_every_name_is_known() -> None:
     for kind in ("word", "word-number"):
         unknown = TRAINED[kind].inner.token_to_id("<unk>")
         assert all(unknown not in TRAINED[kind].encode(text) for text in alfworld_words(10))
+    task = "find two plunger and put them in cart"  # types without a number are words of their own
+    known = train_tokenizer("word", alfworld_words(), 10_000)
+    assert known.inner.token_to_id("<unk>") not in known.encode(task)
     assert TRAINED["word"].encode("zyzzyva") == [TRAINED["word"].inner.token_to_id("<unk>")]
 
 
