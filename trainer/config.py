@@ -5,8 +5,9 @@ A recipe is a file with `recipe = TrainConfig(...)`; a new run is a new file, no
 (Over 300 lines: it is one table of fields, each with its meaning, and reads best in one place.)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 from aem_envs.cli_common import CliError, Setting
@@ -291,52 +292,39 @@ class TrainConfig:
         check(self)
 
 
+_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "must be positive",
+        lambda value: value > 0,
+        "env.train_tasks model.max_new_tokens warmstart.games warmstart.explore_games warmstart.max_steps "
+        "warmstart.tokens_per_step warmstart.lr warmstart.save_every rollout.tasks rollout.group_size "
+        "rollout.temperature rollout.concurrency rollout.max_steps rollout.reward_scale algorithm.clip_low "
+        "algorithm.clip_high algorithm.epochs algorithm.critic_lr algorithm.value_clip optimiser.lr "
+        "optimiser.grad_clip optimiser.minibatch_responses optimiser.micro_tokens evaluation.tasks "
+        "evaluation.interim_tasks evaluation.max_steps checkpoint.every checkpoint.keep threads",
+    ),
+    (
+        "must not be negative",
+        lambda value: value >= 0,
+        "steps warmstart.steps warmstart.explore_steps warmstart.context_weight warmstart.weight_decay "
+        "algorithm.std_floor algorithm.invalid_penalty aem.lam aem.range_guard optimiser.warmup_steps "
+        "optimiser.weight_decay evaluation.every evaluation.temperature evaluation.sample_episodes",
+    ),
+    ("must lie in [0, 1]", lambda value: 0 <= value <= 1, "warmstart.warmup algorithm.gamma algorithm.gae_lambda"),
+    ("must lie in [0, 1)", lambda value: 0 <= value < 1, "warmstart.noise warmstart.explore_noise optimiser.betas"),
+    ("must lie in (0, 1]", lambda value: 0 < value <= 1, "optimiser.final_lr"),
+    ("must be above 1, or none", lambda value: value > 1, "algorithm.dual_clip"),
+)
+"""What numbers may be: in words, as a test that NaN fails, and the keys it holds for (each part of a tuple)."""
+
+
 def check(config: TrainConfig) -> None:
     """Raise `ConfigError` for values that cannot work, naming the key."""
-    positive = {
-        "rollout.tasks": config.rollout.tasks,
-        "rollout.group_size": config.rollout.group_size,
-        "rollout.concurrency": config.rollout.concurrency,
-        "rollout.temperature": config.rollout.temperature,
-        "optimiser.minibatch_responses": config.optimiser.minibatch_responses,
-        "optimiser.grad_clip": config.optimiser.grad_clip,
-        "algorithm.epochs": config.algorithm.epochs,
-        "evaluation.tasks": config.evaluation.tasks,
-        "checkpoint.every": config.checkpoint.every,
-        "checkpoint.keep": config.checkpoint.keep,
-        "warmstart.tokens_per_step": config.warmstart.tokens_per_step,
-        "warmstart.save_every": config.warmstart.save_every,
-        "env.train_tasks": config.env.train_tasks,
-        "model.max_new_tokens": config.model.max_new_tokens,
-        "threads": config.threads,
-        "optimiser.lr": config.optimiser.lr,
-        "optimiser.final_lr": config.optimiser.final_lr,
-        "optimiser.micro_tokens": 1 if config.optimiser.micro_tokens is None else config.optimiser.micro_tokens,
-        "warmstart.lr": config.warmstart.lr,
-        "algorithm.critic_lr": config.algorithm.critic_lr,
-        "algorithm.clip_low": config.algorithm.clip_low,
-        "algorithm.clip_high": config.algorithm.clip_high,
-        "evaluation.interim_tasks": config.evaluation.interim_tasks,
-    }
-    for key, value in positive.items():
-        if not value > 0:
-            raise ConfigError(f"{key} must be positive, got {value}")
-    not_negative = {
-        "steps": config.steps,
-        "warmstart.steps": config.warmstart.steps,
-        "warmstart.explore_steps": config.warmstart.explore_steps,
-        "aem.lam": config.aem.lam,
-        "aem.range_guard": config.aem.range_guard,
-        "evaluation.every": config.evaluation.every,
-        "evaluation.temperature": config.evaluation.temperature,
-        "algorithm.std_floor": config.algorithm.std_floor,
-    }
-    for key, value in not_negative.items():
-        if not value >= 0:
-            raise ConfigError(f"{key} must not be negative, got {value}")
-    shares = {"warmstart.noise": config.warmstart.noise, "warmstart.explore_noise": config.warmstart.explore_noise}
-    for key, value in shares.items():
-        if not 0 <= value < 1:
-            raise ConfigError(f"{key} is a probability below 1, got {value}")
+    for words, holds, keys in _RULES:
+        for key in keys.split():
+            value = attrgetter(key)(config)
+            parts = value if isinstance(value, tuple) else (value,)
+            if not all(part is None or holds(part) for part in parts):
+                raise ConfigError(f"{key} {words}, got {value}")
     if config.algorithm.estimator == "grpo" and config.rollout.group_size < 2:
         raise ConfigError("rollout.group_size must be at least 2 for grpo: a group of one has no baseline")

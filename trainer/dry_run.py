@@ -1,6 +1,7 @@
 """Check a recipe without training: everything that can be wrong in it shows within a second or two."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from aem_agent.model.presets import preset
 from aem_envs.plugins import make_expert
 from trainer import rollouts
 from trainer.advantages import estimators
-from trainer.config import AlgorithmConfig, TrainConfig
+from trainer.config import AlgorithmConfig, ModelConfig, TrainConfig
 from trainer.errors import RecipeError
 from trainer.losses import losses
-from trainer.overrides import config_hash, to_json
+from trainer.overrides import check_types, config_hash, to_json
 
 
 def check_recipe(config: TrainConfig) -> None:
@@ -27,7 +28,8 @@ def check_recipe(config: TrainConfig) -> None:
     torch_device(config.device)
     _check_algorithm(config.algorithm)
     AgentConfig(config.model.prompt, dict(config.model.prompt_options), config.model.parser).build()
-    if config.warmstart.steps and config.warmstart.data is None:
+    warmstart = config.warmstart
+    if (warmstart.steps and warmstart.data is None) or warmstart.explore_steps or config.model.path is None:
         make_expert(rollouts.plain_id(config), config.warmstart.expert, **config.warmstart.expert_options)
     if config.warmstart.data is not None and not Path(config.warmstart.data).is_file():
         raise RecipeError(f"there is no file {config.warmstart.data!r} (warmstart.data)")
@@ -36,17 +38,27 @@ def check_recipe(config: TrainConfig) -> None:
     if config.model.path is not None:
         load_tokenizer(Path(config.model.path))
     if config.model.path is None:
-        try:
-            preset(config.model.preset, **config.model.preset_options)
-        except TypeError as error:
-            raise RecipeError(f"preset {config.model.preset!r} does not take model.preset_options: {error}") from error
+        _check_preset(config.model)
     if split := config.evaluation.interim_split:
         rollouts.held_out(config, split, config.evaluation.interim_tasks)
 
 
+def _check_preset(config: ModelConfig) -> None:
+    try:
+        made = preset(config.preset, **config.preset_options)
+    except TypeError as error:
+        raise RecipeError(f"preset {config.preset!r} does not take model.preset_options: {error}") from error
+    check_types(made, "model.preset_options.")
+    for name, value in asdict(made).items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
+            raise RecipeError(f"model.preset_options.{name} must be positive, got {value}")
+    if made.heads % made.kv_heads:
+        raise RecipeError(f"model.preset_options.kv_heads={made.kv_heads} must divide heads={made.heads}")
+    if made.head_dim % 2:
+        raise RecipeError(f"model.preset_options.head_dim must be even, got {made.head_dim}")
+
+
 def _check_algorithm(config: AlgorithmConfig) -> None:
-    if config.dual_clip is not None and not config.dual_clip > 1:
-        raise RecipeError(f"algorithm.dual_clip must be above 1, or none, got {config.dual_clip}")
     losses.get(config.loss)
     estimator = estimators.get(config.estimator)
     try:

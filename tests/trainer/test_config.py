@@ -1,10 +1,12 @@
 """Overrides are typed, misspelt keys get a suggestion, and a config survives JSON."""
 
 import json
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from trainer.config import ConfigError, RolloutConfig, TrainConfig
+from trainer.config import _RULES, AlgorithmConfig, ConfigError, RolloutConfig, TrainConfig
 from trainer.overrides import config_hash, from_json, override, to_json
 
 
@@ -51,7 +53,16 @@ def test_values_take_the_type_of_their_field() -> None:
         ("steps.x=1", "has no parts"),
         ("steps", "key=value"),
         ("rollout.tasks=0", "must be positive"),
-        ("warmstart.noise=1.0", "probability"),
+        ("warmstart.noise=1.0", r"warmstart.noise must lie in \[0, 1\)"),
+        ("warmstart.warmup=3", r"warmstart.warmup must lie in \[0, 1\]"),
+        ("warmstart.games=-1", "warmstart.games must be positive"),
+        ("warmstart.context_weight=-1", "warmstart.context_weight must not be negative"),
+        ("algorithm.gamma=5", "algorithm.gamma"),
+        ("algorithm.gae_lambda=-0.1", "algorithm.gae_lambda"),
+        ("algorithm.dual_clip=0.5", "algorithm.dual_clip must be above 1"),
+        ("optimiser.betas=0.9,1.0", "optimiser.betas"),
+        ("optimiser.final_lr=2", "optimiser.final_lr"),
+        ("rollout.max_steps=0", "rollout.max_steps must be positive"),
         ("rollout.group_size=1", "no baseline"),
         ("env.kwargs.a.b=1", "nothing lies below"),
     ],
@@ -59,6 +70,22 @@ def test_values_take_the_type_of_their_field() -> None:
 def test_mistakes_are_named(setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         override(TrainConfig(), [setting])
+
+
+def test_every_number_has_a_rule_and_the_defaults_keep_it() -> None:
+    def numbers(config: Any, prefix: str = "") -> set[str]:
+        found: set[str] = set()
+        for name, hint in get_type_hints(type(config)).items():
+            if is_dataclass(hint):
+                found |= numbers(getattr(config, name), f"{prefix}{name}.")
+            elif {int, float} & {hint, *get_args(hint)}:
+                found.add(f"{prefix}{name}")
+        return found
+
+    ruled = [key for *_, keys in _RULES for key in keys.split()]
+    assert sorted(ruled) == sorted(numbers(TrainConfig()) - {"seed", "algorithm.entropy_bonus"})  # any number will do
+    with pytest.raises(ConfigError, match="nan"):
+        TrainConfig(algorithm=AlgorithmConfig(gamma=float("nan")))
 
 
 def test_json_round_trip_and_hash() -> None:

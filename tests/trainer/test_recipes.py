@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from helpers import quick, quiet
 
 from aem_agent.types import AgentError
+from aem_envs.plugins import UnknownPluginError
 from trainer.config import ConfigError
 from trainer.dry_run import dry_run
 from trainer.errors import RecipeError
@@ -86,6 +87,20 @@ def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
     with pytest.raises(Exception) as caught:
         dry_run(override(load_recipe("toy"), [setting]))
     assert is_known_error(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["layers=0", "hidden_size=-8", "heads=2.5", "kv_heads=3", "head_dim=3", "init_std=0", "tokenizer=none"]
+)
+def test_impossible_sizes_of_a_preset_are_named(setting: str) -> None:
+    with pytest.raises((RecipeError, ConfigError), match=f"model.preset_options.{setting.partition('=')[0]}"):
+        dry_run(override(load_recipe("toy"), [f"model.preset_options.{setting}"]))
+
+
+def test_a_preset_needs_the_expert_even_without_a_warm_start() -> None:
+    """Its tokenizer is trained on the expert's games."""
+    with pytest.raises(UnknownPluginError, match="nothing"):
+        dry_run(override(load_recipe("toy"), ["warmstart.steps=0", "warmstart.expert=nothing"]))
 
 
 def test_a_model_without_tokenizer_is_noticed_before_anything_is_written(tmp_path: Path) -> None:
