@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
     plan = prepare(config)
     if args.dry_run:
         return _dry_run(plan, args)
-    if args.resume:
-        RunFolder.resume(args.resume, plan.record)  # refuses another configuration before a model is loaded
+    # refuses another configuration, or other data, before a model is loaded
+    folder = open_folder(plan, args.resume, resume=True) if args.resume else None
     policy = make_policy(
         plan.config.model,
         env_id=plan.env_id,
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         concurrency=args.concurrency,
         device=args.device,
     )
-    folder = open_folder(plan, args.resume or args.out or _default_out(plan.config), resume=args.resume is not None)
+    folder = folder or open_folder(plan, args.out or _default_out(plan.config), resume=False)
     _note_versions(folder)
     with EvalProgress(plan.episodes, len(folder.completed())) as progress:
         try:

@@ -187,13 +187,30 @@ def open_folder(plan: Plan, path: Path, *, resume: bool) -> RunFolder:
 
     Raises:
         RunFolderError: resumed under another configuration or version; not resumed and a run already.
-        EvaluationError: a new run into a folder that holds something else.
+        EvaluationError: a new run into a folder that holds something else, or a resumed one whose tasks' data changed.
     """
     if resume:
-        return RunFolder.resume(path, plan.record)
+        folder = RunFolder.resume(path, plan.record)
+        _require_same_data(plan.config, folder)
+        return folder
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not (path / "config.json").exists()):
         raise EvaluationError(f"{path} exists and is not an empty folder: choose another --out")
     return RunFolder.create(path, plan.record)
+
+
+def _require_same_data(config: EvalConfig, folder: RunFolder) -> None:
+    """Refuse to add to episodes of other data under the same task ids: one run would be two benchmarks."""
+    recorded = {(e.task_id, e.data_hash) for e in folder.episodes() if e.completed}
+    env = make_env(config)
+    try:
+        changed = sorted(task_id for task_id, data_hash in recorded if env.data_hash(task_id) != data_hash)
+    finally:
+        env.close()
+    if changed:
+        raise EvaluationError(
+            f"the data of {counted(len(changed), 'task')} played in {folder.path} have changed since ({changed[0]}): "
+            "bring the earlier data back, or evaluate anew with another --out"
+        )
 
 
 def evaluate(

@@ -87,6 +87,7 @@ def _options(env: TextEnv) -> None:
         expect(echoed == (split, ids[-1], SEED), "reset must echo split, task_id and seed")
         again, info = env.reset(options={"task_id": ids[-1]})
         expect(again == first and info["split"] == split, "a task id must name one task, whatever was played before")
+        expect(env.data_hash(ids[-1]) == info["data_hash"], "data_hash and info['data_hash'] disagree")
         _, info = env.reset(options={"split": split})
         expect(info["split"] == split, "options['split'] must choose the split")
     bad: list[dict[str, Any]] = [

@@ -180,6 +180,14 @@ class TextEnv(gym.Env[str, str]):
                 return split
         raise BadOptionError(f"unknown task_id {task_id!r}: env.task_ids(split, limit) lists them")
 
+    def data_hash(self, task_id: str) -> str:
+        """What `info["data_hash"]` says of a task now. Here it is asked of a `reset`; a subclass may know it sooner.
+
+        Raises:
+            BadOptionError: unknown task.
+        """
+        return str(self.reset(options={"task_id": task_id})[1]["data_hash"])
+
     def draw_task(self, split: str) -> str:
         """A task of `split`, drawn by `self.np_random`."""
         ids = self.task_ids(split)

@@ -125,6 +125,11 @@ class ALFWorldEnv(TextEnv):
         except (UnknownTaskError, UnknownSplitError) as error:
             raise BadOptionError(str(error)) from error
 
+    def data_hash(self, task_id: str) -> str:
+        """What `info["data_hash"]` says of a task now; starts no game. Raises `BadOptionError`, `DataError`."""
+        self.split_of(task_id)
+        return self.source.load(task_id).data_hash
+
     def draw_task(self, split: str) -> str:
         """A task of `split`, drawn by `self.np_random`."""
         return self.source.draw(split, self.np_random)

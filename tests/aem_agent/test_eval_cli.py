@@ -27,7 +27,8 @@ from aem_envs.core import InfrastructureError
 from aem_envs.toy import ToyEnv
 
 class TroubledEnv(ToyEnv):
-    """The toy with slow steps, whose tasks of three rooms break while the file `broken` exists."""
+    """The toy with slow steps, whose tasks of three rooms break while the file `broken` exists; the file `edition`
+    stands for the tasks' data."""
 
     def __init__(self, *, delay: float = 0.0, broken: str = "", **rest):
         super().__init__(**rest)
@@ -38,6 +39,10 @@ class TroubledEnv(ToyEnv):
         if self.broken and Path(self.broken).exists() and self._task.rooms == 3:
             raise InfrastructureError("the page went away")
         return super().step(action)
+
+    def _info(self, *rest):
+        edition = Path("edition")
+        return super()._info(*rest) | ({"data_hash": edition.read_text()} if edition.exists() else {})
 
 register("test/Troubled-v0", "troubled:TroubledEnv")
 '''
@@ -210,6 +215,20 @@ def test_resume_refuses_another_configuration_and_says_what_differs(capsys: pyte
     Path("a/config.json").write_text(json.dumps({**data, "schema_version": 99}))
     assert aem_eval("run", "--resume", "a") == 2
     assert "schema version 99" in capsys.readouterr().err
+
+
+def test_resume_refuses_tasks_whose_data_have_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("edition").write_text("first")
+    assert aem_eval("run", TROUBLED_ID, "-m", "random", "-n", "3", "--out", "a") == 0
+    lines = Path("a/episodes.jsonl").read_text().splitlines(keepends=True)
+    Path("a/episodes.jsonl").write_text("".join(lines[:2]))
+    Path("edition").write_text("second")
+    assert aem_eval("run", "--resume", "a") == 2
+    assert "data of 2 tasks played in a have changed" in capsys.readouterr().err
+    assert Path("a/episodes.jsonl").read_text() == "".join(lines[:2])
+    Path("edition").write_text("first")
+    assert aem_eval("run", "--resume", "a") == 0
+    assert len(episodes("a")) == 3
 
 
 def test_resume_after_kill_9_loses_nothing() -> None:

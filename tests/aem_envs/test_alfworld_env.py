@@ -211,6 +211,18 @@ def _damaged(official_alfworld, tmp_path, change):
     return make(source="official", data=str(tmp_path), engine="native")
 
 
+def test_the_data_hash_is_that_of_the_file_as_it_is_now(official_alfworld, tmp_path):
+    env = _damaged(official_alfworld, tmp_path, lambda text: text)
+    task_id = env.task_ids("valid_seen")[0]
+    before = env.data_hash(task_id)
+    (file,) = tmp_path.rglob("game.tw-pddl")
+    file.write_text(file.read_text().replace('"solvable":', '"solvable": '))
+    assert env.data_hash(task_id) != before
+    assert env.data_hash(task_id) == env.reset(options={"task_id": task_id})[1]["data_hash"]
+    with pytest.raises(BadOptionError):
+        env.data_hash("nothing")
+
+
 def test_damaged_and_unknown_game_files_are_typed_errors(official_alfworld, tmp_path):
     with pytest.raises(GameFileError, match="cut off"):
         _damaged(official_alfworld, tmp_path / "cut", lambda text: text[: len(text) // 2]).reset(seed=0)

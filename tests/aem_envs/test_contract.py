@@ -53,6 +53,9 @@ class _Broken(ToyEnv):
     def task_ids(self, split, limit=None):
         return super().task_ids(split)[:limit] if self.fault == "limit" else super().task_ids(split, limit)
 
+    def data_hash(self, task_id):
+        return "" if self.fault == "data hash" else super().data_hash(task_id)
+
     def close(self):
         if self.fault != "close":
             super().close()
@@ -79,6 +82,7 @@ class _Broken(ToyEnv):
         ("after end", "order of calls"),
         ("close", "order of calls"),
         ("limit", "options"),
+        ("data hash", "options"),
         ("global rng", "determinism"),
         ("reason", "step limit"),
         ("valid", "bad actions"),
