@@ -5,8 +5,8 @@
   its content falls into one residue class.
 - `valid_unseen`: layouts and (object type, receptacle type) goals that neither of the others has.
 
-A task id is `<size>/<split>/<number>`, with `/<task type>` appended where another type than the schedule's was asked for:
-"small/train/000123". Every game has exactly one.
+A task id is `<size>/<split>/<number>`, with `/<task type>` appended where a type other than the schedule's was asked
+for: "small/train/000123". Every game has exactly one.
 """
 
 import zlib
