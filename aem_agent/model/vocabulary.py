@@ -6,10 +6,10 @@ from envs_data.alfworld.vocabulary import OBJECTS, RECEPTACLES, spoken
 
 _PHRASES = (
     "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room.",
-    "Looking quickly around you, you see a thing, and an other. Your task is to: find two, put some, put a clean,",
+    "Looking quickly around you, you see a thing, and an other. Your task is to: find two and put them, some, put a clean,",
     "put a hot, put a cool, look at, examine, with the, in, on, it. heat clean cool some and put it in. under the.",
     "go to take from move to put in/on open close use heat clean cool slice with examine inventory look",
-    "You arrive at loc . You open the . You close the . The is open. The is closed. In it, them, you see nothing. On the ,",
+    "You arrive at loc . You open the . You close the . The is open. The is closed. In it, you see nothing. On the ,",
     "You pick up the from the. You move the to the. You put the in/on the. You heat the using the. You clean the using",
     "You cool the using the. You sliced the with the. You turn on the. You are facing. You are carrying: not anything.",
     "Nothing happens. There's nothing special about. This is a hot, cold, clean, cooked, sliced. The is on. You are",
