@@ -6,7 +6,7 @@ from envs_data.alfworld.vocabulary import OBJECTS, RECEPTACLES, spoken
 
 _PHRASES = (
     "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room.",
-    "Looking quickly around you, you see a thing, and an other. Your task is to: find two and put them, some, put a clean,",
+    "Looking quickly around you, you see a thing, and an other. Your task is to: find two put them some put a clean",
     "put a hot, put a cool, look at, examine, with the, in, on, it. heat clean cool some and put it in. under the.",
     "go to take from move to put in/on open close use heat clean cool slice with examine inventory look",
     "You arrive at loc . You open the . You close the . The is open. The is closed. In it, you see nothing. On the ,",
