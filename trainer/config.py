@@ -129,6 +129,8 @@ class AlgorithmConfig:
 
     estimator: str = "grpo"
     """Advantage estimator: `grpo`, `ppo` (a critic with GAE), or "module:function", which may ask for a critic too."""
+    baseline: Literal["mean", "length"] = "mean"
+    """What GRPO takes from returns: the group's mean, or the mean weighted by length (OPO): for `token_mean`."""
     normalise: bool = True
     """Divide group-centred returns by the group's std (GRPO); otherwise only centre them."""
     std_floor: float = 0.0
@@ -174,7 +176,7 @@ class AlgorithmConfig:
     def estimator_options(self) -> dict[str, Any]:
         """Keyword arguments of the advantage estimator."""
         known: dict[str, dict[str, Any]] = {
-            "grpo": {"normalise": self.normalise, "std_floor": self.std_floor},
+            "grpo": {"baseline": self.baseline, "normalise": self.normalise, "std_floor": self.std_floor},
             "ppo": {"level": self.gae_level, "gamma": self.gamma, "lam": self.gae_lambda, "whitened": self.whiten},
         }
         return known.get(self.estimator, {}) | dict(self.options)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,17 @@ class _Demonstration:
         return Decision(response, action, ids, dropped_turns=dropped)
 
 
-def play_experts(agent: Agent, pools: Sequence[Sequence[TaskRef]], *, explore: bool, seed: int) -> Batch:
+def play_experts(
+    agent: Agent,
+    pools: Sequence[Sequence[TaskRef]],
+    *,
+    explore: bool,
+    seed: int,
+    played: Callable[[int, str], None] = lambda games, note: None,
+) -> Batch:
     """Won games of the recipe's expert as a batch whose targets are its actions.
 
-    Noise is played and shown but not a target; in the exploratory stage it is one.
+    Noise is played and shown but not a target; in the exploratory stage it is one. `played` is told of the games done.
 
     Raises:
         DemonstrationError: no game was won.
@@ -82,6 +89,7 @@ def play_experts(agent: Agent, pools: Sequence[Sequence[TaskRef]], *, explore: b
     purpose = "explored" if explore else "demonstrated"
     demonstrator = Demonstrator(agent, noise)
     packer = _DemonstrationPacker(agent)
+    done = won = 0
     for variant, pool in enumerate(pools):
 
         async def play(chunk: Sequence[TaskRef], variant: int = variant) -> list[Episode]:
@@ -98,6 +106,8 @@ def play_experts(agent: Agent, pools: Sequence[Sequence[TaskRef]], *, explore: b
             for episode in asyncio.run(play(mine[start : start + GAMES_AT_ONCE])):
                 random = demonstrator.random_turns.pop(episode.seed, [])
                 packer.add(episode, [explore or not noisy for noisy in random])
+                done, won = done + 1, won + episode.won
+            played(done, f"{won} won")
     return packer.batch()
 
 

@@ -44,7 +44,7 @@ def warm_start(session: "Session") -> None:
 def clone(session: "Session", stage: int, steps: int) -> None:
     """One stage: minibatches of demonstrations until `steps` optimiser steps are done."""
     config, learner, name = session.config.warmstart, session.learner, STAGES[stage]
-    with session.clock("demonstrations"), session.reporter.phase(f"{name}: demonstrations"):
+    with session.clock("demonstrations"):
         batch = demonstrations(session, stage)
     losses: list[Tensor] = []
     with session.clock(name), session.reporter.steps(name, steps, session.progress.step) as advance:
@@ -69,10 +69,14 @@ def clone(session: "Session", stage: int, steps: int) -> None:
 
 def demonstrations(session: "Session", stage: int) -> Batch:
     """The stage's packed demonstrations: recorded ones if the recipe names a file, else an expert's."""
-    config, explore = session.config.warmstart, STAGES[stage] == "explore"
+    config, name = session.config.warmstart, f"{STAGES[stage]}: demonstrations"
+    explore = STAGES[stage] == "explore"
     if config.data is not None and not explore:
-        return read_recorded(session.agent, Path(config.data))
-    return play_experts(session.agent, session.pools, explore=explore, seed=session.seed(STAGES[stage]))
+        with session.reporter.phase(name):
+            return read_recorded(session.agent, Path(config.data))
+    seed = session.seed(STAGES[stage])
+    with session.reporter.steps(name, config.explore_games if explore else config.games) as played:
+        return play_experts(session.agent, session.pools, explore=explore, seed=seed, played=played)
 
 
 def clone_step(

@@ -58,6 +58,21 @@ def test_std_floor_is_a_lower_bound() -> None:
     assert_close(got[2:], torch.tensor([-1.0, 1.0]) / 2**0.5)  # std √50 is above the floor
 
 
+def test_a_length_weighted_baseline_balances_the_tokens() -> None:
+    # group 0: b = (2·10 + 6·0)/8 = 2.5, std √50 around the plain mean; group 1: equal returns
+    returns, group = torch.tensor([10.0, 4.0, 0.0, 4.0]), torch.tensor([0, 1, 0, 1])
+    lengths = torch.tensor([2.0, 5.0, 6.0, 1.0])
+    assert_close(
+        group_advantages(returns, group, lengths=lengths, normalise=False), torch.tensor([7.5, 0.0, -2.5, 0.0])
+    )
+    scaled = group_advantages(returns, group, lengths=lengths)
+    assert_close(scaled, torch.tensor([7.5, 0.0, -2.5, 0.0]) / 50**0.5)
+    assert_close((lengths * scaled).sum(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    # the estimator counts response tokens: episode 0 has three of them, episode 1 one; b = 7.5
+    got = estimators.get("grpo")(signals(), baseline="length", normalise=False)  # type: ignore[call-arg]
+    assert_close(got.values, torch.tensor([2.5, 2.5, -7.5]))
+
+
 @pytest.mark.parametrize("value", [0.1, 1e6 + 0.3, -7.7])
 def test_equal_returns_give_exactly_zero(value: float) -> None:
     got = group_advantages(torch.full((7,), value), torch.zeros(7, dtype=torch.int64))

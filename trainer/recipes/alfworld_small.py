@@ -1,0 +1,53 @@
+"""Rooms as large as ALFWorld's, both dialects: a model that plays official games it has never seen, in half an hour.
+
+Cloning carries most of it. For ten minutes its loss creeps towards 0.15 while success stays at a third; then, within
+three, it falls to 0.06 and success rises to nine tenths: the model has learnt to copy names from what it has read.
+"""
+
+from trainer.config import (
+    AlgorithmConfig,
+    EnvConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RolloutConfig,
+    TrainConfig,
+    WarmstartConfig,
+)
+
+recipe = TrainConfig(
+    description="official-like rooms in both dialects, 530k parameters, cloning then GRPO with AEM, half an hour",
+    env=EnvConfig(
+        "aem/ALFWorld-v0",
+        kwargs={"size": "official"},
+        variants=({"dialect": "old"}, {"dialect": "current"}),
+        eval_kwargs={"dialect": "old"},
+    ),
+    model=ModelConfig(
+        preset="tiny",
+        # Tied: what attention copies from the input is what the head reads, so that rare names cost little to learn.
+        preset_options={"hidden_size": 96, "head_dim": 24, "ffn": 256, "tied": True, "max_positions": 4096},
+        vocabulary="all",
+        prompt="plain-full",
+        max_new_tokens=10,
+    ),
+    warmstart=WarmstartConfig(
+        steps=2800,
+        games=16_000,
+        expert_options={"order": "prior"},
+        noise=0.1,
+        max_steps=50,
+        whole_episodes=True,
+        context_weight=0.5,
+        tokens_per_step=3600,
+        lr=4e-3,
+    ),
+    rollout=RolloutConfig(tasks=12, group_size=8, concurrency=96, max_steps=40, whole_episodes=True),
+    algorithm=AlgorithmConfig(estimator="grpo", std_floor=1.0, invalid_penalty=0.1),
+    # The clone is good: at the tiny recipe's rate RL takes away in ten steps what cloning gave.
+    optimiser=OptimiserConfig(lr=1e-4, warmup_steps=8, final_lr=0.2, minibatch_responses=400),
+    evaluation=EvaluationConfig(
+        split="valid_unseen", tasks=120, every=20, interim_tasks=60, interim_split="train", max_steps=50
+    ),
+    steps=60,
+)
