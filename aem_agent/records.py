@@ -64,9 +64,10 @@ def read_episodes(path: Path) -> Iterator[Episode]:
 def parse_line(line: bytes) -> Episode:
     """The episode in one line; raises `BadRecordError` on anything else."""
     try:
-        return from_json(json.loads(line))
+        data = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BadRecordError(f"not JSON: {error}") from error
+    return from_json(data)
 
 
 class EpisodeWriter:

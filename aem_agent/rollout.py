@@ -30,11 +30,12 @@ from aem_agent.types import (
 )
 from aem_envs.core import BadOptionError
 from aem_envs.plugins import UnknownPluginError
+from envs_data.errors import DataError
 
 USAGE_ERRORS = (BadOptionError, UnknownPluginError)
 """What was asked for cannot be had. Before the first turn of a run's first episodes, they end the run."""
-FINAL_ERRORS = (*USAGE_ERRORS, ContextOverflowError)
-"""Errors that the same seed would only repeat: such an episode is not retried."""
+FINAL_ERRORS = (*USAGE_ERRORS, ContextOverflowError, DataError)
+"""Errors that the same seed would only repeat, as damaged data do: such an episode is not retried."""
 
 OnEpisode = Callable[[Episode], None]
 

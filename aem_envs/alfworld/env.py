@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from aem_envs import snapshot
 from aem_envs.actions import read_action, shown
 from aem_envs.alfworld.engine import Game
-from aem_envs.alfworld.sources import EmbeddedSource, EngineName, Loaded, OfficialSource, Source, check_types
+from aem_envs.alfworld.sources import EmbeddedSource, EngineName, Loaded, OfficialSource, Source, check_types, one_of
 from aem_envs.alfworld.text import BANNER, NOTHING_HAPPENS
 from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv
 from envs_data.alfworld.problem import Dialect
@@ -28,11 +28,6 @@ _FIELDS: dict[str, type] = {
     "running": bool,
     "game": dict,
 }
-
-
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
 
 def _none_ignored(source: str, **given: bool) -> None:
@@ -97,9 +92,9 @@ class ALFWorldEnv(TextEnv):
         max_steps: int = 50,
         render_mode: str | None = None,
     ) -> None:
-        _one_of("source", source, get_args(SourceName))
-        _one_of("engine", engine, get_args(EngineName))
-        _one_of("dialect", dialect, get_args(Dialect))
+        one_of("source", source, get_args(SourceName))
+        one_of("engine", engine, get_args(EngineName))
+        one_of("dialect", dialect, get_args(Dialect))
         types = check_types(task_types)
         _none_ignored(source, size=size != "small", dialect=dialect != "current", data=data is not None)
         self.source: Source

@@ -17,8 +17,9 @@ from envs_data.alfworld.export import Rules, installed_rules
 from envs_data.alfworld.generator import problem_for
 from envs_data.alfworld.manifest import problem_hash
 from envs_data.alfworld.official import OfficialData, find_folder
-from envs_data.alfworld.problem import Dialect
-from envs_data.alfworld.splits import SPLITS, VALID_GAMES, check_size, check_task_type, parse_task_id, scheduled_type
+from envs_data.alfworld.problem import TASK_TYPES, Dialect
+from envs_data.alfworld.rooms import SIZES
+from envs_data.alfworld.splits import SPLITS, VALID_GAMES, parse_task_id, scheduled_type
 from envs_data.alfworld.tw_pddl import UnknownDialectError, parse_game, render_game
 from envs_data.errors import GameFileError
 
@@ -76,13 +77,26 @@ def check_types(task_types: Sequence[str] | str | None) -> tuple[str, ...]:
     """The filter `task_types` (one name, several, or None for no filter) as a tuple.
 
     Raises:
-        UnknownTaskError, BadOptionError: not a task type; not names at all.
+        BadOptionError: not task types, or none at all.
     """
     if isinstance(task_types, str):
         task_types = [part.strip() for part in task_types.split(",")]
-    if not isinstance(task_types, Iterable | None):
+    if task_types is None:
+        return ()
+    if not isinstance(task_types, Iterable):
         raise BadOptionError(f"task_types must be names of task types, not {task_types!r}")
-    return tuple(dict.fromkeys(map(check_task_type, task_types or ())))
+    wanted = tuple(task_types)
+    if not wanted:
+        raise BadOptionError("task_types names no task type: leave it out to have all")
+    for task_type in wanted:
+        one_of("task type", task_type, TASK_TYPES)
+    return tuple(dict.fromkeys(wanted))
+
+
+def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Raise `BadOptionError` unless `value` is one of the `known` ones."""
+    if value not in known:
+        raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
 
 class EmbeddedSource:
@@ -91,7 +105,8 @@ class EmbeddedSource:
     splits: tuple[str, ...] = SPLITS
 
     def __init__(self, size: str, dialect: Dialect, task_types: tuple[str, ...], engine: EngineName) -> None:
-        self.size, self.dialect, self.task_types = check_size(size), dialect, task_types
+        one_of("size", size, SIZES)
+        self.size, self.dialect, self.task_types = size, dialect, task_types
         self.rules: Rules | None = None
         if engine == "textworld":
             self.rules = installed_rules()
@@ -192,7 +207,7 @@ def _official(data: OfficialData, task_id: str, engine: EngineName, changed: int
     content = data.read(task_id)
     data_hash = sha256(content).hexdigest()[:16]
     try:
-        problem = parse_game(content, name=task_id)
+        problem = parse_game(content, name=str(data.game(task_id).path))
     except UnknownDialectError:
         if engine == "native":
             raise

@@ -212,6 +212,7 @@ def test_hostile_lines_are_typed_errors_with_their_number(tmp_path: Path, line: 
     with pytest.raises(RecordError, match="line 2: ") as raised:
         list(read_episodes(path))
     assert reason in str(raised.value)
+    assert ("not JSON" in str(raised.value)) == (reason == "not JSON")
     with pytest.raises(BadRecordError):
         parse_line(line)
 

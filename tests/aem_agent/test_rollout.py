@@ -1,6 +1,4 @@
-"""The rollout manager: same episodes at any concurrency, nobody waits for a neighbour, failures are typed and kept
-apart.
-"""
+"""The rollout manager: same episodes at any concurrency, nobody waits for others, failures are typed and apart."""
 
 import asyncio
 import os
@@ -25,6 +23,7 @@ from aem_agent.types import (
     TrainingNeedsTokensError,
 )
 from aem_envs.core import BadOptionError, InfrastructureError, TextEnv
+from envs_data.errors import GameFileError
 
 TOY = "aem/Toy-v0"
 ALFWORLD = "aem/ALFWorld-v0"
@@ -180,6 +179,8 @@ def test_infra_truncation_is_an_error_and_a_limit_is_not() -> None:
     (group,) = play(RolloutManager(lambda: Chain(reason="infra:page"), RandomPolicy()), chain(2))
     assert group.errored[0].error == "InfrastructureError: infra:page"
     assert group.errored[0].truncation_reason == "infra:page" and group.errored[0].retries == 2
+    (group,) = play(RolloutManager(lambda: Chain({1: GameFileError("cut off")}), RandomPolicy()), chain(2))
+    assert group.errored[0].retries == 0, "a damaged file stays damaged"
     (group,) = play(RolloutManager(lambda: Chain(reason="time_limit"), RandomPolicy()), chain(2))
     assert group.episodes[0].truncation_reason == "time_limit"
 

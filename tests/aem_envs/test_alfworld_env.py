@@ -15,7 +15,7 @@ from aem_envs.alfworld import real_play
 from aem_envs.alfworld.engine import Game
 from aem_envs.checks import check_text_env
 from envs_data.alfworld.problem import TASK_TYPES
-from envs_data.errors import DataError, DataUnavailableError, GameFileError, UnknownTaskError
+from envs_data.errors import DataUnavailableError, GameFileError
 
 
 def make(**settings):
@@ -85,8 +85,12 @@ def test_drawn_train_tasks_hardly_repeat():
         ({"engine": "fast"}, BadOptionError, "native, textworld, auto"),
         ({"dialect": "klingon"}, BadOptionError, "old, current"),
         ({"split": "test"}, BadOptionError, "valid_unseen"),
-        ({"size": "huge"}, DataError, "medium"),
-        ({"task_types": "cook"}, UnknownTaskError, "pick_and_place_simple"),
+        ({"size": "huge"}, BadOptionError, "unknown size 'huge'; known: small, medium, official"),
+        ({"task_types": "cook"}, BadOptionError, "pick_and_place_simple"),
+        ({"task_types": ["pick_and_place_simple", []]}, BadOptionError, "unknown task type"),
+        ({"task_types": ""}, BadOptionError, "unknown task type ''"),
+        ({"task_types": ()}, BadOptionError, "names no task type"),
+        ({"task_types": iter([])}, BadOptionError, "names no task type"),
         ({"task_types": 5}, BadOptionError, "names of task types"),
         ({"source": "official", "dialect": "old"}, BadOptionError, "dialect is a setting of source=embedded"),
         ({"source": "official", "size": "medium"}, BadOptionError, "size is a setting of source=embedded"),
@@ -224,7 +228,7 @@ def test_the_data_hash_is_that_of_the_file_as_it_is_now(official_alfworld, tmp_p
 
 
 def test_damaged_and_unknown_game_files_are_typed_errors(official_alfworld, tmp_path):
-    with pytest.raises(GameFileError, match="cut off"):
+    with pytest.raises(GameFileError, match=rf"{tmp_path}/cut/.*game\.tw-pddl: .* cut off"):
         _damaged(official_alfworld, tmp_path / "cut", lambda text: text[: len(text) // 2]).reset(seed=0)
     foreign = _damaged(official_alfworld, tmp_path / "foreign", lambda text: text.replace("(:action", "(:action ", 1))
     with pytest.raises(GameFileError, match="textworld"):
