@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("dir", type=Path)
     export.add_argument("--format", default="sft", metavar="{sft,messages}", help="default sft")
     export.add_argument("--out", type=Path, required=True, metavar="FILE")
+    export.add_argument("--force", action="store_true", help="replace FILE if it exists")
     export.add_argument("--all", action="store_true", help="also episodes that were not won; errored ones never")
     return parser
 
@@ -58,7 +59,12 @@ def _add_run(commands: Any) -> None:
     )
     add = run.add_argument
     add("env_id", nargs="?", metavar="ENV", help="environment id, as aem/ALFWorld-v0, or module:EnvId")
-    add("-m", "--model", help="random, expert, expert-search, scripted:FILE, openai:NAME, or a model folder")
+    add(
+        "-m",
+        "--model",
+        help="random, expert, expert-search, scripted:FILE, openai:NAME, a model folder, or module:factory",
+    )
+    add("--engine", metavar="NAME", help="of a model folder (default torch) or of openai:NAME; or module:Class")
     add("-n", "--tasks", type=int, metavar="TASKS", help="the first so many tasks of the split (default all)")
     add("-r", "--repeats", type=int, metavar="REPEATS", help="attempts at each task (default 1)")
     add("--split", help="default: the environment's first split that is not for training")

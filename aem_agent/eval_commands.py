@@ -79,12 +79,13 @@ def run(args: argparse.Namespace) -> int:
     if args.concurrency < 1 or args.retries < 0:
         raise CliError("--concurrency must be at least 1 and --retries at least 0")
     plan = prepare(config)
-    if args.dry_run:
-        return _dry_run(plan, args)
     # refuses another configuration, or other data, before a model is loaded
     folder = open_folder(plan, args.resume, resume=True) if args.resume else None
+    if args.dry_run:
+        return _dry_run(plan, len(folder.completed()) if folder else 0, args)
     policy = make_policy(
         plan.config.model,
+        engine=config.engine,
         env_id=plan.env_id,
         prompt=config.prompt,
         temperature=config.temperature,
@@ -125,16 +126,18 @@ def _code(summary: Summary) -> int:
     return INCOMPLETE if summary.errors or summary.missing else 0
 
 
-def _dry_run(plan: Plan, args: argparse.Namespace) -> int:
+def _dry_run(plan: Plan, done: int, args: argparse.Namespace) -> int:
+    left = plan.episodes - done
     if args.json:
-        _print_json({**plan.record, "episodes": plan.episodes})
+        _print_json({**plan.record, "episodes": plan.episodes, "done": done, "remaining": left})
         return 0
     console = _console()
     for key, value in plan.record.items():
         console.print(f"{key:<16} {value}", markup=False, soft_wrap=True)
     first = ", ".join(task.task_id for task in plan.tasks[:3]) + (", …" if len(plan.tasks) > 3 else "")
     console.print(f"{'task ids':<16} {first}", markup=False, soft_wrap=True)
-    console.print(f"{'episodes':<16} {plan.episodes} (nothing was played)", markup=False)
+    resumed = f": {done} done, {left} to play" if args.resume else ""
+    console.print(f"{'episodes':<16} {plan.episodes}{resumed} (nothing was played now)", markup=False)
     return 0
 
 
@@ -194,9 +197,13 @@ def view(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """`aem-eval export`."""
     episodes, steps = export_episodes(
-        RunFolder.open(args.dir).episodes(), args.out, format=args.format, only_won=not args.all
+        RunFolder.open(args.dir).episodes(), args.out, format=args.format, only_won=not args.all, force=args.force
     )
-    print(f"{counted(episodes, 'episode')}, {counted(steps, 'step')} → {args.out}")
+    # where the data went into a pipe, perhaps by way of stdout, they are all there is on it
+    print(
+        f"{counted(episodes, 'episode')}, {counted(steps, 'step')} → {args.out}",
+        file=sys.stdout if args.out.is_file() else sys.stderr,
+    )
     return 0
 
 

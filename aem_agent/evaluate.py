@@ -37,7 +37,9 @@ class EvalConfig:
     env_id: str
     """As `gym.make` takes it: "aem/Toy-v0", or "module:EnvId"."""
     model: str
-    """`random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, or a model folder."""
+    """`random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or "module:factory"."""
+    engine: str | None = None
+    """That runs the model: name, or "module:Class"; None: as `make_policy` decides."""
     env: dict[str, Setting] = field(default_factory=dict)
     """Arguments of the environment."""
     split: str | None = None

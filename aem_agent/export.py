@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from aem_agent.run_folder import write_atomically
+from aem_agent.run_folder import run_around, write_atomically
 from aem_agent.types import AgentError, Episode
 
 
 class ExportError(AgentError):
-    """Nothing to export, or an unknown format."""
+    """Nothing to export, an unknown format, or a file that must not be written to."""
 
 
 def to_sft(episode: Episode) -> dict[str, Any]:
@@ -56,18 +56,22 @@ def to_messages(episode: Episode) -> dict[str, Any]:
 FORMATS: dict[str, Callable[[Episode], dict[str, Any]]] = {"sft": to_sft, "messages": to_messages}
 
 
-def export(episodes: Iterable[Episode], out: Path, *, format: str = "sft", only_won: bool = True) -> tuple[int, int]:
-    """Write `episodes` to `out` (whole or not at all); returns (episodes, steps) written.
+def export(
+    episodes: Iterable[Episode], out: Path, *, format: str = "sft", only_won: bool = True, force: bool = False
+) -> tuple[int, int]:
+    """Write `episodes` to `out` (whole or not at all; a pipe is written to); returns (episodes, steps) written.
 
     Errored and empty episodes are left out, and those not won unless `only_won` is false. Lines are in the order of
     (task id, repeat): the same episodes give the same file.
 
     Raises:
-        ExportError: an unknown format, or no episode is left.
+        ExportError: an unknown format, no episode is left, `out` lies in a run folder, or it exists already (unless
+            `force`).
         RecordWriteError: the file cannot be written.
     """
     if format not in FORMATS:
         raise ExportError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    _require_free(out, force)
     kept = [e for e in episodes if e.completed and e.turns and (e.won or not only_won)]
     if not kept:
         raise ExportError("no won episode to export" + ("; --all takes the others too" if only_won else ""))
@@ -75,3 +79,10 @@ def export(episodes: Iterable[Episode], out: Path, *, format: str = "sft", only_
     lines = [json.dumps(FORMATS[format](episode)) + "\n" for episode in kept]
     write_atomically(out, "".join(lines).encode("ascii"))
     return len(kept), sum(len(e.turns) for e in kept)
+
+
+def _require_free(out: Path, force: bool) -> None:
+    if run := run_around(out):
+        raise ExportError(f"{out} lies in the run folder {run}, whose files are its records: choose another --out")
+    if out.is_file() and not force:
+        raise ExportError(f"{out} exists: --force replaces it, or choose another --out")

@@ -1,4 +1,4 @@
-"""Policies from model folders and from endpoints. Engines are imported here only when one is asked for."""
+"""Policies from model folders and from endpoints. Engines are imported only when one is asked for."""
 
 import json
 from collections.abc import Mapping
@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from aem_agent.agent_config import AgentConfig
+from aem_agent.engines import text_engines, token_engines
 from aem_agent.model_policies import ChatPolicy, ModelPolicy
-from aem_agent.types import Sampling
+from aem_agent.types import AgentError, LocalEngine, Sampling, TextEngine
 
 DEFAULT_NEW_TOKENS = 512
 """For models that do not say: room for a thought and an action."""
 
 
+class NoEngineError(AgentError):
+    """What `--engine` names is no engine of the kind that is needed."""
+
+
 def endpoint_policy(
     name: str,
+    engine_name: str | None,
     base_url: str | None,
     prompt: str | None,
     prompt_options: Mapping[str, Any] | None,
@@ -23,28 +29,25 @@ def endpoint_policy(
     concurrency: int,
 ) -> ChatPolicy:
     """A chat endpoint's model `name`; see `aem_agent.policies.make_policy`."""
-    from aem_agent.engines.openai_engine import OpenAIEngine
-
     config = AgentConfig(prompt or "think-action", dict(prompt_options or {}))
     spec, parser = config.build()
     sampling = Sampling(**{"max_new_tokens": DEFAULT_NEW_TOKENS, **asked})
-    engine = OpenAIEngine(name, base_url=base_url, concurrency=concurrency)
+    engine_name = engine_name or "openai"
+    factory = text_engines.get(engine_name)
+    engine: TextEngine = _engine(TextEngine, engine_name, factory, name, base_url=base_url, concurrency=concurrency)
     return ChatPolicy(spec, engine, parser, sampling, name=f"openai:{name}")
 
 
 def folder_policy(
     folder: Path,
+    engine_name: str | None,
     prompt: str | None,
     prompt_options: Mapping[str, Any] | None,
     asked: dict[str, Any],
     concurrency: int,
     device: str,
 ) -> ModelPolicy:
-    """The model in `folder` on the torch engine; see `aem_agent.policies.make_policy`."""
-    from aem_agent.engines.torch_engine import TorchEngine
-    from aem_agent.model.devices import torch_device
-
-    on = torch_device(device)
+    """The model in `folder`; see `aem_agent.policies.make_policy`."""
     frame = chat_frame(folder)
     trained = AgentConfig.load(folder)
     config = trained or AgentConfig(
@@ -55,13 +58,26 @@ def folder_policy(
         config = replace(config, sampling=replace(config.sampling, stop=(), stop_token_ids=()))
     config = replace(config, prompt_options={**config.prompt_options, **(prompt_options or {})})
     spec, parser = config.build()
-    engine = TorchEngine.load(folder, device=str(on), max_batch=max(concurrency, 1))
-    limit = min(config.context_limit or engine.model.max_positions, engine.model.max_positions)
+    engine_name = engine_name or "torch"
+    load = getattr(token_engines.get(engine_name), "load", None)
+    engine: LocalEngine = _engine(LocalEngine, engine_name, load, folder, device=device, max_batch=max(concurrency, 1))
+    limit = min(config.context_limit or engine.max_positions, engine.max_positions)
     new_tokens = min(config.sampling.max_new_tokens, asked.get("max_new_tokens", limit), max(1, limit // 2))
     sampling = replace(config.sampling, **{**asked, "max_new_tokens": new_tokens})
     return ModelPolicy(
         spec, engine, engine.tokenizer, parser, sampling, limit, frame=frame or ("", ""), name=str(folder)
     )
+
+
+def _engine(kind: Any, name: str, factory: Any, model: object, **options: Any) -> Any:
+    """What `factory` makes of a model, if it is a `kind` (one of the protocols of engines)."""
+    try:
+        engine = factory(model, **options)
+    except TypeError as error:
+        raise NoEngineError(f"{name!r} is no {kind.__name__} (aem_agent.types): {error}") from error
+    if not isinstance(engine, kind):
+        raise NoEngineError(f"{name!r} is no {kind.__name__} (aem_agent.types): it made a {type(engine).__name__}")
+    return engine
 
 
 def chat_frame(folder: Path) -> tuple[str, str] | None:

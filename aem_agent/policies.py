@@ -138,6 +138,7 @@ class ExpertPolicy(_Modelless):
 def make_policy(
     model: str,
     *,
+    engine: str | None = None,
     env_id: str | None = None,
     prompt: str | None = None,
     prompt_options: Mapping[str, Any] | None = None,
@@ -153,7 +154,8 @@ def make_policy(
 
     Args:
         model: `random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or a registered
-            policy.
+            policy, by name or as `module:factory`.
+        engine: of a model folder or an endpoint: a name in `aem_agent.engines`, or "module:Class"; None: torch, openai.
         env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
         prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `think-action`
             for endpoints and for folders with a chat template, `plain` for others.
@@ -167,6 +169,8 @@ def make_policy(
         AgentError, AemEnvError: nothing by that name, or one that cannot be loaded.
     """
     kind, _, rest = model.partition(":")
+    if engine is not None and not (kind == "openai" or Path(model).is_dir()):
+        raise UnknownPolicyError(f"{model!r} runs on no engine: leave out {engine!r}, or give a model folder")
     if kind == "scripted" and rest:
         return ScriptedPolicy.from_file(Path(rest))
     if model.startswith("expert") and "/" not in model:  # a path such as experts/model is a folder
@@ -178,23 +182,26 @@ def make_policy(
     if kind == "openai" and rest:
         from aem_agent.loading import endpoint_policy
 
-        return endpoint_policy(rest, base_url, prompt, prompt_options, asked, concurrency)
+        return endpoint_policy(rest, engine, base_url, prompt, prompt_options, asked, concurrency)
     if Path(model).is_dir():
         _refuse_run_folder(Path(model))
         from aem_agent.loading import folder_policy
 
-        return folder_policy(Path(model), prompt, prompt_options, asked, concurrency, device)
+        return folder_policy(Path(model), engine, prompt, prompt_options, asked, concurrency, device)
     if "/" in model or model.startswith("."):
         raise UnknownPolicyError(f"there is no model folder {model!r}")
     try:
-        made: Policy = policies.get(model)(**options)
+        made = policies.get(model)(**options)
     except UnknownPluginError as error:
         raise UnknownPolicyError(
             f"unknown policy {model!r}; give random, expert, expert-search, scripted:FILE, openai:NAME, or a folder"
         ) from error
     except TypeError as error:
         raise UnknownPolicyError(f"policy {model!r} does not take {options}: {error}") from error
-    return made
+    if lacking := [name for name in ("name", "trainable", "start", "aclose") if not hasattr(made, name)]:
+        raise UnknownPolicyError(f"{model!r} is no policy (aem_agent.types.Policy): it lacks {', '.join(lacking)}")
+    policy: Policy = made
+    return policy
 
 
 def _refuse_run_folder(folder: Path) -> None:

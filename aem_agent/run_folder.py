@@ -151,14 +151,37 @@ def write_json(path: Path, data: Any) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file as a whole: readers, and a power cut, see the old content or the new; raises
     `RecordWriteError`.
+
+    A link is followed. What is no file (a pipe, a device) cannot be replaced, and is written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
+        path = Path(os.path.realpath(path))
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise RecordWriteError(f"cannot write {path}: {error.strerror}") from error
+
+
+def run_around(path: Path) -> Path | None:
+    """The run folder that `path` lies in, at any depth and through links; None if it lies in none."""
+    return next(filter(_holds_run, Path(os.path.realpath(path)).parents), None)
+
+
+def _holds_run(folder: Path) -> bool:
+    """Of any schema version, and damaged or not: only what tells it from a model's folder is looked at."""
+    try:
+        data = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and "schema_version" in data

@@ -6,6 +6,7 @@ No torch here. Everything is plain data, so that a record can be written as one 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 FinishReason = Literal["stop", "length", "error"]
@@ -191,6 +192,24 @@ class TokenEngine(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class LocalEngine(TokenEngine, Protocol):
+    """A token engine made from a model folder: what `aem-eval run --engine` takes."""
+
+    @property
+    def tokenizer(self) -> "TokenizerLike": ...
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that prompt and response may have together."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str, max_batch: int) -> "LocalEngine":
+        """The model in `folder` on a device ("cpu", "cuda", …), for up to `max_batch` requests at once."""
+        ...
 
 
 @runtime_checkable

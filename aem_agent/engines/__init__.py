@@ -1,6 +1,7 @@
 """Engines: what turns prompts into responses.
 
-`token_engines` and `text_engines` map names to classes; `module:Class` of your own works wherever a name does.
+`token_engines` and `text_engines` map names to classes; `module:Class` of your own works wherever a name does, as in
+`aem-eval run --engine`.
 """
 
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 from aem_envs.plugins import Registry
 
 token_engines: "Registry[Any]" = Registry("token_engines")
-"""Name to a class whose objects are `TokenEngine`s; its `load(folder, **options)` makes one from a model folder."""
+"""Name to a class of `aem_agent.types.LocalEngine`s."""
 token_engines.add("torch", "aem_agent.engines.torch_engine:TorchEngine")
 token_engines.add("fake", "aem_agent.engines.fake:FakeTokenEngine")
 
 text_engines: "Registry[Any]" = Registry("text_engines")
-"""Name to a class whose objects are `TextEngine`s."""
+"""Name to a class `(model, *, base_url, concurrency) -> aem_agent.types.TextEngine`."""
 text_engines.add("openai", "aem_agent.engines.openai_engine:OpenAIEngine")

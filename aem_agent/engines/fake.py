@@ -31,6 +31,8 @@ class FakeTokenEngine:
     seconds pass per call. `fail` is asked at each call with its number, counted from 0: true raises `EngineError`.
     """
 
+    max_positions = 4096
+
     def __init__(
         self,
         tokenizer: TokenizerLike | None = None,
@@ -51,8 +53,8 @@ class FakeTokenEngine:
         self._closed = False
 
     @classmethod
-    def load(cls, folder: str | Path, **options: Any) -> "FakeTokenEngine":
-        """Ignores the folder."""
+    def load(cls, folder: str | Path, *, device: str = "cpu", max_batch: int = 1, **options: Any) -> "FakeTokenEngine":
+        """Ignores the folder, the device and the limit."""
         return cls(**options)
 
     async def generate(self, request: GenerateRequest) -> Response:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aem_agent.model.conversations import Conversations
+from aem_agent.model.devices import torch_device
 from aem_agent.model.interface import LanguageModel, WeightsMismatchError, load_model, load_tokenizer
 from aem_agent.model.sampler import Sampler
 from aem_agent.types import ContextOverflowError, EngineError, GenerateRequest, Response, TokenizerLike
@@ -73,10 +74,15 @@ class TorchEngine:
         cache_bytes: int = 1 << 30,
     ) -> "TorchEngine":
         """From a model folder; raises subclasses of `ModelError`."""
-        model = load_model(folder, device=device, dtype=getattr(torch, dtype))
+        model = load_model(folder, device=str(torch_device(device)), dtype=getattr(torch, dtype))
         return cls(
             model, load_tokenizer(folder), max_batch=max_batch, deterministic=deterministic, cache_bytes=cache_bytes
         )
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that prompt and response may have together."""
+        return self.model.max_positions
 
     async def generate(self, request: GenerateRequest) -> Response:
         """Draw one response; raises `ContextOverflowError` when prompt and response exceed the model's positions."""

@@ -1,12 +1,15 @@
 """Episodes become training data: won ones, in a fixed order, any text intact."""
 
 import json
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from aem_agent.export import ExportError, export
 from aem_agent.records import RecordWriteError
+from aem_agent.run_folder import RunFolder, write_atomically
 from aem_agent.types import Episode, Response, Turn
 
 
@@ -54,3 +57,43 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(RecordWriteError):
         export(EPISODES, tmp_path / "absent" / "x.jsonl")
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_in_a_run_folder_is_written_to(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run", {})
+    run.episodes_path.write_text("records")
+    (tmp_path / "shortcut").symlink_to(run.path)
+    for out in (run.episodes_path, run.path / "new.jsonl", run.path / "deep" / "new", tmp_path / "shortcut" / "new"):
+        with pytest.raises(ExportError, match="lies in the run folder"):
+            export(EPISODES, out, force=True)
+    run.path.joinpath("config.json").write_text('{"schema_version": 99}')
+    with pytest.raises(ExportError, match="lies in the run folder"):
+        export(EPISODES, run.episodes_path)
+    assert run.episodes_path.read_text() == "records" and len(list(run.path.iterdir())) == 2
+
+
+def test_a_file_that_exists_is_replaced_only_by_force_and_through_its_link(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("precious")
+    link.symlink_to(file)
+    for out in (file, link):
+        with pytest.raises(ExportError, match="--force"):
+            export(EPISODES, out)
+    assert file.read_text() == "precious"
+    export(EPISODES, link, force=True)
+    assert link.is_symlink() and len(lines(file)) == 2
+    (tmp_path / "dangling").symlink_to(tmp_path / "later")
+    export(EPISODES, tmp_path / "dangling")
+    assert len(lines(tmp_path / "later")) == 2
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = Thread(target=lambda: read.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert export(EPISODES, pipe) == (2, 4)
+    reader.join(10)
+    assert read[0].count(b"\n") == 2 and pipe.is_fifo() and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(RecordWriteError, match="directory"):
+        write_atomically(tmp_path, b"")
