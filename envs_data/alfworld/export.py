@@ -94,11 +94,12 @@ def export_games(
 ) -> Iterator[Path]:
     """Write `count` games below `out/json_2.1.1/<split>/`, yielding each `game.tw-pddl` as it is written.
 
-    The dialect is that of `rules`. `walkthrough`, where given, solves each game for the file's optional field.
+    A game that is there already is left as it is; one under the same name that is not the same is never replaced. The
+    dialect is that of `rules`. `walkthrough`, where given, solves each game for the file's optional field.
 
     Raises:
         UnknownSplitError, UnknownTaskError: no such split, size, or not so many games in it.
-        GameFileError: rules of no known dialect.
+        GameFileError: rules of no known dialect; a file in the way.
     """
     dialect = rules.dialect
     if dialect is None:
@@ -118,7 +119,19 @@ def export_games(
         folder.mkdir(parents=True, exist_ok=True)
         plan = walkthrough(problem) if walkthrough else None
         game = render_game(problem, domain=rules.domain, grammar=rules.grammar, walkthrough=plan)
-        (folder / "traj_data.json").write_text(json.dumps(trajectory(task, problem, goal), indent=1), "utf-8")
+        _write_new(folder / "traj_data.json", json.dumps(trajectory(task, problem, goal), indent=1))
         path = folder / "game.tw-pddl"
-        path.write_text(game, "utf-8")
+        _write_new(path, game)
         yield path
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file whole, unless it holds that text already; `GameFileError` where it would replace anything else."""
+    content = text.encode()
+    if path.is_file() and path.read_bytes() == content:
+        return
+    if path.exists() or path.is_symlink():
+        raise GameFileError(f"{path} exists and is not what would be written: choose another --out")
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_bytes(content)
+    fresh.replace(path)

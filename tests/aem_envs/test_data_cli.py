@@ -112,14 +112,22 @@ def test_download_fetches_where_told(
 
 def test_export_in_the_old_dialect(capsys: pytest.CaptureFixture[str], tmp_path: Path, official_alfworld: Path) -> None:
     rules = next(official_alfworld.rglob("game.tw-pddl"))
-    code, out, _ = run(
-        capsys, "export", "--out", str(tmp_path), "--n", "6", "--dialect", "old", "--grammar-from", str(rules)
-    )
+    export = ("export", "--out", str(tmp_path), "--n", "6", "--dialect", "old", "--grammar-from", str(rules))
+    code, out, _ = run(capsys, *export)
     assert code == 0 and "6 games" in out
     data = OfficialData(tmp_path)
     games = data.games("valid_seen")
     assert len({game.task_type for game in games}) == 6 and not data.dropped("valid_seen")
     assert all(data.load(game.task_id).dialect == "old" for game in games)
+
+    assert run(capsys, *export)[0] == 0, "the same games may be there already"
+    code, _, err = run(capsys, *export, "--walkthrough")
+    assert code == 2 and "game.tw-pddl exists" in err and "choose another --out" in err
+    path, precious = games[0].path, tmp_path / "precious"
+    precious.write_text("mine")
+    path.unlink()
+    path.symlink_to(precious)
+    assert run(capsys, *export)[0] == 2 and precious.read_text() == "mine" and path.is_symlink()
 
 
 @pytest.mark.slow
