@@ -30,6 +30,8 @@ pytestmark = [
 ]
 
 ALL_VERBS = {"clean", "close", "cool", "examine", "go", "heat", "inventory", "look", "open", "slice", "take", "use"}
+STEPS = {"official, old": 1456, "embedded, current": 1177, "special, current": 693, "special, old": 356}
+"""Steps that each test walks at least."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def test_official_games_in_the_old_dialect(official_alfworld: Path) -> None:
     assert len(jobs) == 36
     steps, verbs, differences = replay(jobs)
     assert not differences, "\n".join(differences)
-    assert steps >= 1400
+    assert steps >= STEPS["official, old"]
     assert ALL_VERBS - {"slice"} | {"put"} <= set(verbs), verbs
 
 
@@ -131,8 +133,12 @@ def test_embedded_games_in_the_current_dialect() -> None:
     assert set(kinds) == set(TASK_TYPES), kinds
     steps, verbs, differences = replay(jobs)
     assert not differences, "\n".join(differences)
-    assert steps >= 1100
+    assert steps >= STEPS["embedded, current"]
     assert ALL_VERBS - {"slice"} | {"move", "help"} <= set(verbs), verbs
+
+
+def test_three_thousand_steps_are_walked_in_all() -> None:
+    assert sum(STEPS.values()) >= 3000
 
 
 def special_jobs(problems: list[Problem], domain: str, grammar: str) -> list[Job]:
@@ -154,14 +160,16 @@ def test_special_games_in_the_current_dialect() -> None:
     for job in jobs:
         outcomes = {record.won for record in job.walk.records}
         assert outcomes == {True, False}, f"{job.name} was only ever {outcomes}"
-    _, verbs, differences = replay(jobs)
+    steps, verbs, differences = replay(jobs)
     assert not differences, "\n".join(differences)
+    assert steps >= STEPS["special, current"]
     assert ALL_VERBS | {"move", "help"} <= set(verbs), verbs
 
 
 def test_special_games_in_the_old_dialect(official_alfworld: Path) -> None:
     rules = json.loads(official_files(official_alfworld)[0][1])
     jobs = special_jobs(special_problems("old")[:4], rules["pddl_domain"], rules["grammar"])
-    _, verbs, differences = replay(jobs)
+    steps, verbs, differences = replay(jobs)
     assert not differences, "\n".join(differences)
+    assert steps >= STEPS["special, old"]
     assert ALL_VERBS | {"put"} <= set(verbs), verbs
