@@ -156,13 +156,13 @@ def _alpha_quantiles(alpha: Tensor, counted: Tensor) -> dict[str, Tensor]:
 
 
 def _advantage_stats(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Mass (Σ of positive or negative entries) before and after, Σ αA, and shares of positive and negative entries."""
+    """Sums of the positive and of the negative entries before and after, Σ αA, and the shares of both kinds."""
     return {
         "advantage_sum": after.sum(),
-        "positive_mass_before": before.clamp_min(0).sum(),
-        "negative_mass_before": before.clamp_max(0).sum(),
-        "positive_mass": after.clamp_min(0).sum(),
-        "negative_mass": after.clamp_max(0).sum(),
+        "positive_sum_before": before.clamp_min(0).sum(),
+        "negative_sum_before": before.clamp_max(0).sum(),
+        "positive_sum": after.clamp_min(0).sum(),
+        "negative_sum": after.clamp_max(0).sum(),
         "positive_share": (before > 0).to(torch.float32).mean(),
         "negative_share": (before < 0).to(torch.float32).mean(),
     }

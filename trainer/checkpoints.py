@@ -78,7 +78,8 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
     """Fill a folder through `write` so that `target` is, at every moment, absent, the old one or the whole new one.
 
-    Raises `CheckpointError`, of a full disk for example; the half-written folder is removed.
+    Files get the permissions that the umask leaves (safetensors writes for the owner alone). Raises `CheckpointError`,
+    of a full disk for example; the half-written folder is removed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.writing"
@@ -88,6 +89,7 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         for path in temporary.rglob("*"):
             if path.is_file():
+                path.chmod(temporary.stat().st_mode & 0o666)  # the folder was made as the umask says
                 _flush(path)
         _flush(temporary)
         if target.is_dir():

@@ -205,14 +205,14 @@ class AemConfig:
 
     @property
     def modulate_options(self) -> dict[str, Any]:
-        """Keyword arguments of `trainer.aem.modulate`; off is λ = 0, which returns the advantages bit for bit."""
+        """Keyword arguments of `trainer.aem.modulate`; off is λ = 0 and no mask: the advantages, bit for bit."""
         return {
             "lam": self.lam if self.enabled else 0.0,
             "scope": self.scope,
             "direction": self.direction,
             "shuffle": self.shuffle and self.enabled,
             "range_guard": self.range_guard,
-            "sign_mask": None if self.sign_mask == "none" else self.sign_mask,
+            "sign_mask": self.sign_mask if self.enabled and self.sign_mask != "none" else None,
         }
 
 
@@ -300,7 +300,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda value: value > 0,
         "env.train_tasks model.max_new_tokens warmstart.games warmstart.explore_games warmstart.max_steps "
         "warmstart.tokens_per_step warmstart.lr warmstart.save_every rollout.tasks rollout.group_size "
-        "rollout.temperature rollout.concurrency rollout.max_steps rollout.reward_scale algorithm.clip_low "
+        "rollout.temperature rollout.concurrency rollout.max_steps rollout.reward_scale "
         "algorithm.clip_high algorithm.epochs algorithm.critic_lr algorithm.value_clip optimiser.lr "
         "optimiser.grad_clip optimiser.minibatch_responses optimiser.micro_tokens evaluation.tasks "
         "evaluation.interim_tasks evaluation.max_steps checkpoint.every checkpoint.keep threads",
@@ -314,6 +314,7 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("must lie in [0, 1]", lambda value: 0 <= value <= 1, "warmstart.warmup algorithm.gamma algorithm.gae_lambda"),
     ("must lie in [0, 1)", lambda value: 0 <= value < 1, "warmstart.noise warmstart.explore_noise optimiser.betas"),
+    ("must lie in (0, 1)", lambda value: 0 < value < 1, "algorithm.clip_low"),
     ("must lie in (0, 1]", lambda value: 0 < value <= 1, "optimiser.final_lr"),
     ("must be above 1, or none", lambda value: value > 1, "algorithm.dual_clip"),
 )
@@ -328,5 +329,10 @@ def check(config: TrainConfig) -> None:
             parts = value if isinstance(value, tuple) else (value,)
             if not all(part is None or holds(part) for part in parts):
                 raise ConfigError(f"{key} {words}, got {value}")
+    if config.aem.enabled and config.aem.lam == 0 and config.aem.sign_mask != "none":
+        raise ConfigError(
+            f"aem.sign_mask={config.aem.sign_mask} with aem.lam=0 trains nothing, "
+            "as α = 1 belongs to neither side: write aem.sign_mask=none"
+        )
     if config.algorithm.estimator == "grpo" and config.rollout.group_size < 2:
         raise ConfigError("rollout.group_size must be at least 2 for grpo: a group of one has no baseline")

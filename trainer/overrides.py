@@ -6,9 +6,10 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from hashlib import sha256
+from inspect import Parameter, signature
 from typing import Any, Literal, TypeVar
 
 import trainer.config
@@ -120,9 +121,23 @@ def misspelt(message: str) -> str:
     kind = getattr(trainer.config, found[1], None) if found else None
     if found is None or not is_dataclass(kind):
         return ""
-    known = [f.name for f in fields(kind)]
-    near = difflib.get_close_matches(found[2], known, n=1, cutoff=0.6)
-    return f": did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+    return _nearest(found[2], [f.name for f in fields(kind)])
+
+
+def check_options(key: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for the first of the free settings below `key` that `function`, which gets them, lacks."""
+    parameters = signature(function).parameters
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for name in options:
+        if name not in parameters:
+            raise ConfigError(f"unknown key '{key}.{name}'{_nearest(name, list(parameters), f'{key}.')}")
+
+
+def _nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """ ": did you mean …?", or all that is known."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f": did you mean {prefix + near[0]!r}?" if near else f"; known here: {', '.join(known) or 'none'}"
 
 
 def check_types(config: Any, prefix: str = "") -> None:

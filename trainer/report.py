@@ -108,7 +108,6 @@ def _modulation(rl: Sequence[Record]) -> Markup:
     return join(
         _curves(rl, {"α, 95 %": "alpha_q95", "α, median": "alpha_q50", "α, 5 %": "alpha_q05"}),
         _curves(rl, {"groups left alone by the range guard": "guarded_share"}, percent=True),
-        _curves(rl, {"positive advantage mass": "positive_mass", "negative advantage mass": "negative_mass"}),
         paragraph("α scales each response's advantage; where AEM is off it is 1.", note=True),
     )
 
@@ -120,6 +119,10 @@ def _updates(rl: Sequence[Record]) -> Markup:
         ),
         _curves(rl, {"KL of old from new policy": "approx_kl"}),
         _curves(rl, {"gradient norm": "grad_norm"}),
+        _curves(rl, {"positive advantage mass": "positive_mass", "negative advantage mass": "negative_mass"}),
+        paragraph(
+            "Advantage mass: sums of the positive and of the negative advantages as the loss weighs them.", note=True
+        ),
     )
 
 

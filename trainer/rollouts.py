@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from gymnasium.envs.registration import load_env_creator
 
 import aem_envs  # noqa: F401  # registers aem/…
 from aem_agent.seeds import episode_seed
@@ -12,13 +13,15 @@ from aem_agent.types import TaskRef
 from aem_envs.core import TextEnv
 from trainer.config import TrainConfig
 from trainer.errors import RecipeError
+from trainer.overrides import check_options
 
 
 def make_env(config: TrainConfig, *, training: bool, variant: int = 0) -> TextEnv:
     """The recipe's environment; `variant` numbers `env.variants` in training.
 
     Raises:
-        RecipeError: it takes no such argument, or is no `TextEnv`.
+        ConfigError: it takes no such argument.
+        RecipeError: it cannot be made of these, or is no `TextEnv`.
     """
     kwargs: dict[str, Any] = dict(config.env.kwargs)
     if training and config.env.variants:
@@ -26,7 +29,7 @@ def make_env(config: TrainConfig, *, training: bool, variant: int = 0) -> TextEn
     if not training:
         kwargs |= config.env.eval_kwargs
     limit = config.rollout.max_steps if training else config.evaluation.max_steps
-    return _made(config.env.id, kwargs if limit is None else kwargs | {"max_steps": limit})
+    return _made(config, kwargs if limit is None else kwargs | {"max_steps": limit})
 
 
 def make_demonstration_env(config: TrainConfig, variant: int = 0) -> TextEnv:
@@ -34,13 +37,19 @@ def make_demonstration_env(config: TrainConfig, variant: int = 0) -> TextEnv:
     kwargs: dict[str, Any] = dict(config.env.kwargs)
     if config.env.variants:
         kwargs |= config.env.variants[variant % len(config.env.variants)]
-    return _made(config.env.id, kwargs | {"max_steps": config.warmstart.max_steps})
+    return _made(config, kwargs | {"max_steps": config.warmstart.max_steps})
 
 
-def _made(env_id: str, kwargs: Mapping[str, Any]) -> TextEnv:
+def _made(config: TrainConfig, kwargs: Mapping[str, Any]) -> TextEnv:
+    env_id = config.env.id
     try:
         env = gym.make(env_id, **kwargs).unwrapped
     except TypeError as error:
+        creator: Any = gym.spec(plain_id(config)).entry_point
+        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+        variants = [("env.variants", options) for options in config.env.variants]
+        for key, options in (("env.kwargs", config.env.kwargs), *variants, ("env.eval_kwargs", config.env.eval_kwargs)):
+            check_options(key, creator, options)
         raise RecipeError(f"{env_id} does not take these arguments (env.kwargs): {error}") from error
     if not isinstance(env, TextEnv):
         raise RecipeError(f"{env_id} is a {type(env).__name__}, not an aem_envs.TextEnv: it cannot list its tasks")

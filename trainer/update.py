@@ -127,12 +127,9 @@ def _optimiser_step(
         if learner.critic is not None and plan.targets is not None and scores.values is not None:
             error = _critic_loss(learner.critic, valued, part, parts, scores.values, plan.targets, config.algorithm)
             value = value + error.value
-            _add(metrics, {"value_error": error.metrics["value_error"]})
+            _add(metrics, {"value_loss": error.value.detach(), "value_error": error.metrics["value_error"]})
         value.backward()  # type: ignore[no-untyped-call]
-    metrics["grad_norm"] = _move(learner.optimiser, learner.model.parameters(), config.optimiser, metrics["loss"])
-    if learner.critic is not None and learner.critic_optimiser is not None:
-        _move(learner.critic_optimiser, learner.critic.parameters(), config.optimiser, metrics["loss"])
-    return metrics
+    return metrics | _move(learner, metrics, config.optimiser)
 
 
 def _critic_loss(
@@ -170,15 +167,26 @@ def _add(metrics: dict[str, Tensor], more: dict[str, Tensor]) -> None:
         metrics[name] = metrics[name] + value if name in metrics else value
 
 
-def _move(
-    optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], config: OptimiserConfig, loss: Tensor
-) -> Tensor:
-    """Clip the gradients, check them, step. Returns the gradients' norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(list(parameters), config.grad_clip)
-    require_finite({"loss": loss, "gradient norm": norm}, "an optimiser step")
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return norm
+def _move(learner: Learner, metrics: dict[str, Tensor], config: OptimiserConfig) -> dict[str, Tensor]:
+    """Clip the gradients, check losses and gradients of policy and critic, then step both: all of it, or nothing.
+
+    Returns the norm of the policy's gradients before clipping.
+    """
+
+    def clipped(module: LanguageModel | Critic) -> Tensor:
+        return nn.utils.clip_grad_norm_(list(module.parameters()), config.grad_clip)
+
+    norm = clipped(learner.model)
+    checked = {"loss": metrics["loss"], "gradient norm": norm}
+    if learner.critic is not None and "value_loss" in metrics:
+        checked["value loss"] = metrics["value_loss"]
+        checked["critic's gradient norm"] = clipped(learner.critic)
+    require_finite(checked, "an optimiser step")
+    for optimiser in (learner.optimiser, learner.critic_optimiser):
+        if optimiser is not None:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+    return {"grad_norm": norm}
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], lr: float, config: OptimiserConfig) -> torch.optim.AdamW:

@@ -1,12 +1,15 @@
-"""A training run that takes about a second."""
+"""A training run that takes about a second, and what it leaves behind."""
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
+from safetensors.torch import load_file
 
 from trainer.config import TrainConfig
 from trainer.loop import train
+from trainer.metrics import read_records
 from trainer.overrides import override
 from trainer.progress import Reporter
 from trainer.runs import load_recipe, new_run, resumed_run
@@ -45,3 +48,20 @@ def run(config: TrainConfig, path: Path) -> dict[str, Any]:
 def resume(path: Path) -> dict[str, Any]:
     with resumed_run(path, quiet()) as session:
         return train(session)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(path / "checkpoints" / "2-0000004" / "model.safetensors")
+    return found
+
+
+def figures(path: Path, kinds: tuple[str, ...] = ("warmstart", "rl", "evaluation")) -> list[dict[str, Any]]:
+    records = [r for r in read_records(path / "metrics.jsonl") if r["kind"] in kinds]
+    return [{k: v for k, v in r.items() if not k.startswith("seconds_")} for r in records]
+
+
+def assert_same(a: Path, b: Path) -> None:
+    left, right = weights(a), weights(b)
+    assert left.keys() == right.keys()
+    assert all(left[name].equal(right[name]) for name in left)
+    assert figures(a) == figures(b)

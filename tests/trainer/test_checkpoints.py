@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, the last good one outlives failures, and nothing in them is run."""
 
 import errno
+import os
 import pickle
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def test_half_written_and_damaged_ones_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "2-0000001" / "optimiser.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_latest(tmp_path)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        path = save(tmp_path, checkpoint(1), keep=1)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~umask}
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_make_preset_is_a_transformers_folder(
     folder = tmp_path / "made"
     code, out, _ = command(monkeypatch, capsys, "make-preset", str(folder), "--recipe", "toy")
     assert code == 0 and str(folder) in out
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # the weights are as readable as the rest
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 1000
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.unk_token_id not in tokenizer("go east\nopen red chest\nunlock door\n")["input_ids"]

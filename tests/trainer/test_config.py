@@ -59,6 +59,9 @@ def test_values_take_the_type_of_their_field() -> None:
         ("warmstart.context_weight=-1", "warmstart.context_weight must not be negative"),
         ("algorithm.gamma=5", "algorithm.gamma"),
         ("algorithm.gae_lambda=-0.1", "algorithm.gae_lambda"),
+        ("algorithm.clip_low=5", r"algorithm.clip_low must lie in \(0, 1\)"),
+        ("algorithm.clip_low=1.0", "algorithm.clip_low"),
+        ("algorithm.clip_high=0", "algorithm.clip_high must be positive"),
         ("algorithm.dual_clip=0.5", "algorithm.dual_clip must be above 1"),
         ("optimiser.betas=0.9,1.0", "optimiser.betas"),
         ("optimiser.final_lr=2", "optimiser.final_lr"),
@@ -70,6 +73,13 @@ def test_values_take_the_type_of_their_field() -> None:
 def test_mistakes_are_named(setting: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         override(TrainConfig(), [setting])
+
+
+def test_a_sign_mask_needs_a_modulation_to_be_signed_by() -> None:
+    with pytest.raises(ConfigError, match=r"aem.sign_mask=fall with aem.lam=0"):
+        override(TrainConfig(), ["aem.lam=0", "aem.sign_mask=fall"])
+    off = override(TrainConfig(), ["aem.enabled=false", "aem.lam=0", "aem.sign_mask=fall"])
+    assert off.aem.modulate_options["sign_mask"] is None
 
 
 def test_every_number_has_a_rule_and_the_defaults_keep_it() -> None:

@@ -1,6 +1,7 @@
 """Every shipped recipe loads and passes a dry run; recipes come by name, by file, or as module:name."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from helpers import quick, quiet
 
 from aem_agent.types import AgentError
 from aem_envs.plugins import UnknownPluginError
-from trainer.config import ConfigError
-from trainer.dry_run import dry_run
+from trainer.config import ConfigError, EnvConfig
+from trainer.dry_run import check_recipe, dry_run
 from trainer.errors import RecipeError
+from trainer.export import preset_folder
 from trainer.overrides import from_json, override, to_json
+from trainer.rollouts import task_pools
 from trainer.runs import load_recipe, new_run, recipe_names
 
 
@@ -79,6 +82,7 @@ def test_what_is_no_recipe_is_named(name: str) -> None:
         "evaluation.interim_split=nothing",
         "algorithm.options.size=1",
         "algorithm.dual_clip=0.5",
+        "model.max_new_tokens=1024",
     ],
 )
 def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
@@ -87,6 +91,42 @@ def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
     with pytest.raises(Exception) as caught:
         dry_run(override(load_recipe("toy"), [setting]))
     assert is_known_error(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.prompt_options.windw=3", "did you mean 'model.prompt_options.window'"),
+        ("model.prompt_options.bogus=3", "known here: window, "),
+        ("model.preset_options.layres=2", "did you mean 'model.preset_options.layers'"),
+        ("warmstart.expert_options.noize=1", "did you mean 'warmstart.expert_options.noise'"),
+        ("warmstart.expert_options.bogus=1", "known here: noise, seed"),
+        ("env.kwargs.max_step=1", "did you mean 'env.kwargs.max_steps'"),
+        ("env.kwargs.bogus=1", "known here: split, max_steps, render_mode"),
+        ("env.eval_kwargs.bogus=1", "known here: split, max_steps, render_mode"),
+        ("algorithm.options.std_flor=1", "did you mean 'algorithm.options.std_floor'"),
+    ],
+)
+def test_misspelt_options_are_named_with_what_there_is(setting: str, words: str) -> None:
+    key = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^unknown key '{key}'.*{words}"):
+        check_recipe(override(load_recipe("toy"), [setting]))
+
+
+def test_a_misspelt_option_of_a_variant_is_named() -> None:
+    config = replace(load_recipe("toy"), env=EnvConfig("aem/Toy-v0", variants=({"max_steps": 4}, {"max_step": 4})))
+    with pytest.raises(ConfigError, match=r"env\.variants\.max_step'"):
+        dry_run(config)
+
+
+def test_a_response_must_leave_room_for_a_prompt(tmp_path: Path) -> None:
+    """Whether the model is a preset or a folder."""
+    setting = ["model.max_new_tokens=100000"]
+    with pytest.raises(ConfigError, match=r"model\.max_new_tokens=100000.*1024 tokens"):
+        check_recipe(override(load_recipe("toy"), setting))
+    folder = preset_folder(quick(), tmp_path / "model", task_pools(quick()))
+    with pytest.raises(ConfigError, match=r"model\.max_new_tokens=100000.*1024 tokens"):
+        check_recipe(override(load_recipe("toy"), [*setting, f"model.path={folder}"]))
 
 
 @pytest.mark.parametrize(
@@ -113,9 +153,7 @@ def test_a_model_without_tokenizer_is_noticed_before_anything_is_written(tmp_pat
 
 
 def test_a_run_is_checked_before_anything_is_written(tmp_path: Path) -> None:
-    with (
-        pytest.raises(RecipeError, match="interest"),
-        new_run(quick("algorithm.options.interest=1"), tmp_path / "r", quiet()),
-    ):
-        pass
-    assert not (tmp_path / "r").exists()
+    for setting in ("algorithm.options.interest=1", "env.kwargs.interest=1"):
+        with pytest.raises(ConfigError, match="interest"), new_run(quick(setting), tmp_path / "r", quiet()):
+            pass
+        assert not (tmp_path / "r").exists()
