@@ -75,47 +75,69 @@ def episodes(args: argparse.Namespace) -> None:
             print(json.dumps({**shape, "seconds": best, "ratio": round(best["afresh"] / best["kept"], 2)}), flush=True)
 
 
-def main() -> None:
-    args = arguments()
-    if args.episodes:
-        episodes(args)
-        return
-    import torch
+def made(name: str) -> tuple[Any, Any, Any]:
+    """Our model, its tokenizer, and transformers' model of the same weights."""
     from transformers import AutoModelForCausalLM
 
     from aem_agent.model.interface import load_model, load_tokenizer
     from aem_agent.model.presets import make_preset
-    from aem_agent.model.sampler import Sampler
-    from aem_agent.types import GenerateRequest, Sampling
 
-    torch.set_num_threads(1)
-    rng = random.Random(0)
     words = [f"{a}{b}" for a in "abcdefghijklmnop" for b in "abcdefghijklmnop"]
-    folder = make_preset(args.preset, tempfile.mkdtemp(), 0, [" ".join(words)] * 2)
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    folder = make_preset(name, tempfile.mkdtemp(), 0, [" ".join(words)] * 2)
     theirs = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
     theirs.generation_config.eos_token_id = None
+    return load_model(folder), load_tokenizer(folder), theirs
+
+
+def made_prompts(args: argparse.Namespace, vocabulary: int) -> tuple[list[list[int]], list[int]]:
+    """Prompts, and how many new tokens each asks for."""
+    rng = random.Random(0)
 
     def tokens(count: int) -> list[int]:
-        return [rng.randrange(7, model.vocab_size - 7) for _ in range(count)]
+        return [rng.randrange(7, vocabulary - 7) for _ in range(count)]
 
     heads = [tokens(args.shared) for _ in range(-(-args.rows // 8))]
     prompts = [heads[i // 8] + tokens(rng.randint(args.own - 9, args.own + 9)) for i in range(args.rows)]
-    limits = [rng.randint(3, args.new) for _ in prompts]
+    return prompts, [rng.randint(3, args.new) for _ in prompts]
+
+
+def generators(
+    model: Any, tokenizer: Any, theirs: Any, prompts: list[list[int]], limits: list[int], most: int
+) -> dict[str, Callable[[], Any]]:
+    """Sampling from all prompts, ours with log-probs and entropies."""
+    from aem_agent.model.sampler import Sampler
+    from aem_agent.types import GenerateRequest, Sampling
+
+    sampler = Sampler(model, tokenizer)
     requests = [
         GenerateRequest(tuple(p), Sampling(max_new_tokens=n, entropies=True), i)
         for i, (p, n) in enumerate(zip(prompts, limits, strict=True))
     ]
-    sampler = Sampler(model, tokenizer)
+    ids, mask = padded(prompts)
+
+    def generate() -> None:
+        theirs.generate(ids, attention_mask=mask, max_new_tokens=most, do_sample=True, pad_token_id=0)
+
+    return {"generate: sampler": lambda: sampler(requests), "generate: transformers": generate}
+
+
+def padded(prompts: list[list[int]]) -> tuple[Any, Any]:
+    """Left-padded ids and their attention mask."""
+    import torch
+
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    return ids, torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+
+
+def trainers(model: Any, theirs: Any, prompts: list[list[int]]) -> dict[str, Callable[[], Any]]:
+    """Forward and backward passes that score the last four tokens of every prompt."""
+    import torch
+
+    ids, mask = padded(prompts)
     flat = torch.tensor([t for p in prompts for t in p])
     cu = torch.tensor([0, *map(len, prompts)]).cumsum(0)
     ends = torch.cat([cu[1:] - k for k in range(1, 5)])
-
-    def generate() -> None:
-        theirs.generate(ids, attention_mask=mask, max_new_tokens=args.new, do_sample=True, pad_token_id=0)
 
     def train_theirs() -> None:
         theirs.zero_grad()
@@ -128,25 +150,41 @@ def main() -> None:
         hidden = model.hidden(flat, cu)[ends] if at is None else model.hidden(flat, cu, at)
         model.head(hidden).log_softmax(-1).square().mean().backward()
 
-    contestants: dict[str, Callable[[], Any]] = {
-        "generate: sampler": lambda: sampler(requests),
-        "generate: transformers": generate,
+    return {
         "train: decoder": lambda: train_ours(None),
         "train: decoder, chosen tokens": lambda: train_ours(ends),
         "train: transformers": train_theirs,
     }
+
+
+def fastest(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Smallest CPU seconds of each over alternating rounds; the first warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(args.rounds + 1):
+    for _ in range(rounds + 1):
         for name, run in contestants.items():
             start = time.process_time()
             run()
             seconds[name].append(time.process_time() - start)
-    best = {name: min(times[1:]) for name, times in seconds.items()}
+    return {name: min(times[1:]) for name, times in seconds.items()}
+
+
+def main() -> None:
+    args = arguments()
+    if args.episodes:
+        episodes(args)
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    model, tokenizer, theirs = made(args.preset)
+    prompts, limits = made_prompts(args, model.vocab_size)
+    contestants = generators(model, tokenizer, theirs, prompts, limits, args.new) | trainers(model, theirs, prompts)
+    best = fastest(contestants, args.rounds)
     record = {
         "preset": args.preset,
         "parameters": sum(p.numel() for p in model.parameters()),
         "rows": args.rows,
-        "prompt_tokens": int(cu[-1]),
+        "prompt_tokens": sum(map(len, prompts)),
         "milliseconds": {name: round(1e3 * value, 2) for name, value in best.items()},
         "generate_ratio": round(best["generate: transformers"] / best["generate: sampler"], 2),
         "train_ratio": round(best["train: transformers"] / best["train: decoder, chosen tokens"], 2),
