@@ -9,23 +9,20 @@ Prints one table and writes the same as JSON. Games: the official sample where i
 import argparse
 import gc
 import json
-import os
 import platform
 import random
 import statistics
 import sys
-import tarfile
-import tempfile
 import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from official_games import REPOSITORY, official_games
+
 if TYPE_CHECKING:
     from aem_envs.alfworld.engine import Game
     from aem_envs.alfworld.world import World
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 class Row(NamedTuple):
@@ -43,14 +40,7 @@ def game_texts(data: Path | None) -> tuple[str, list[tuple[str, str]]]:
     from envs_data.alfworld.tw_pddl import parse_game
     from envs_data.errors import GameFileError
 
-    folder = data or (Path(found) if (found := os.environ.get("ALFWORLD_DATA")) else None)
-    root = Path(os.environ.get("AEM_TEST_DATA") or REPOSITORY.parent / "shared" / "official")
-    archive = root / "alfworld" / "json_2.1.1_valid_seen_sample.tar.xz"
-    with tempfile.TemporaryDirectory() as temporary:
-        if folder is None and archive.is_file():
-            folder = Path(temporary)
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder, filter="data")
+    with official_games(data) as folder:
         paths = sorted(folder.rglob("game.tw-pddl"))[:200] if folder else []
         texts = [(str(path.relative_to(folder)), path.read_text()) for path in paths] if folder else []
     playable = []

@@ -3,13 +3,13 @@
     python bench/env_step.py [--episodes 200] [--data FOLDER] [--out FILE]
 
 Walks: `random` takes admissible actions of a new task each episode; `revisit` goes back and forth in one task between
-the same few places. `--data` (else `$ALFWORLD_DATA`) adds official games. Medians of single calls, so that neighbours
-on the machine disturb little. Each walk is asked to take at most 20 µs per step.
+the same few places. Official games are added where they are found (`--data`, else `$ALFWORLD_DATA`, else the archive
+under `$AEM_TEST_DATA`). Medians of single calls, so that neighbours on the machine disturb little. Each walk is asked to
+take at most 20 µs per step.
 """
 
 import argparse
 import json
-import os
 import random
 import statistics
 import time
@@ -17,13 +17,15 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+from official_games import official_games
+
 STEP_LIMIT_US = 20.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--data", default=os.environ.get("ALFWORLD_DATA"), help="folder of official games")
+    parser.add_argument("--data", type=Path, help="folder of official games")
     parser.add_argument("--out", type=Path, default=Path("bench/results/env_step.json"))
     options = parser.parse_args()
     cases: list[tuple[str, str, dict[str, Any]]] = [
@@ -32,9 +34,10 @@ def main() -> None:
         ("aem/ALFWorld-v0", "ALFWorld official-like", {"size": "official"}),
         ("aem/ALFWorld-v0", "ALFWorld official-like, old", {"size": "official", "dialect": "old"}),
     ]
-    if options.data:
-        cases.append(("aem/ALFWorld-v0", "ALFWorld official games", {"source": "official", "data": options.data}))
-    rows = [row for env_id, name, settings in cases for row in measure(env_id, name, settings, options.episodes)]
+    with official_games(options.data) as data:
+        if data:
+            cases.append(("aem/ALFWorld-v0", "ALFWorld official games", {"source": "official", "data": str(data)}))
+        rows = [row for env_id, name, settings in cases for row in measure(env_id, name, settings, options.episodes)]
     print(f"{'environment':30} {'what':18} {'median µs':>10} {'95 % µs':>9}")
     for row in rows:
         mark = (
