@@ -4,8 +4,8 @@
 
 Walks: `random` takes admissible actions of a new task each episode; `revisit` goes back and forth in one task between
 the same few places. Official games are added where they are found (`--data`, else `$ALFWORLD_DATA`, else the archive
-under `$AEM_TEST_DATA`). Medians of single calls, so that neighbours on the machine disturb little. Each walk is asked to
-take at most 20 µs per step.
+under `$AEM_TEST_DATA`). Medians of single calls, so that neighbours on the machine disturb little. Each walk is asked
+to take at most 20 µs per step.
 """
 
 import argparse
