@@ -116,7 +116,7 @@ def test_misspelt_options_are_named_with_what_there_is(setting: str, words: str)
 def test_a_misspelt_option_of_a_variant_is_named() -> None:
     config = replace(load_recipe("toy"), env=EnvConfig("aem/Toy-v0", variants=({"max_steps": 4}, {"max_step": 4})))
     with pytest.raises(ConfigError, match=r"env\.variants\.max_step'"):
-        dry_run(config)
+        check_recipe(config)
 
 
 def test_a_response_must_leave_room_for_a_prompt(tmp_path: Path) -> None:
