@@ -62,8 +62,9 @@ def test_refusals(tmp_path: Path) -> None:
 def test_nothing_in_a_run_folder_is_written_to(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", {})
     run.episodes_path.write_text("records")
-    (tmp_path / "shortcut").symlink_to(run.path)
-    for out in (run.episodes_path, run.path / "new.jsonl", run.path / "deep" / "new", tmp_path / "shortcut" / "new"):
+    link = tmp_path / "link"
+    link.symlink_to(run.episodes_path)
+    for out in (run.episodes_path, run.path / "new.jsonl", run.path / "deep" / "new", link):
         with pytest.raises(ExportError, match="lies in the run folder"):
             export(EPISODES, out, force=True)
     run.path.joinpath("config.json").write_text('{"schema_version": 99}')
