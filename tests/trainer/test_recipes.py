@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from helpers import quick, quiet
+from helpers import QUICK, quick, quiet, run
 
 from aem_agent.types import AgentError
 from aem_envs.plugins import UnknownPluginError
@@ -26,6 +26,20 @@ def test_shipped_recipe_dry_runs(name: str) -> None:
     assert config.description
     assert from_json(to_json(config)) == config
     assert "nothing was trained" in dry_run(config)[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alfworld-small", "alfworld-weak-start"])
+def test_longer_recipe_turns_when_cut_short(tmp_path: Path, name: str) -> None:
+    """Every stage, every variant and both exports; `warmstart.max_steps` stays, so that experts win."""
+    kept = [s for s in QUICK if not s.startswith("warmstart.tokens_per_step")]
+    config = override(load_recipe(name), [*kept, "steps=2", "evaluation.every=1", "evaluation.interim_tasks=2"])
+    if config.warmstart.explore_steps:
+        config = override(config, ["warmstart.explore_steps=2", "warmstart.explore_games=8"])
+    summary = run(config, tmp_path / "run")
+    assert summary["steps"] == 2
+    for stage in ("warmstart", "best"):
+        assert (tmp_path / "run" / stage / "aem.json").is_file()
 
 
 def test_recipes_by_file_and_by_module(tmp_path: Path) -> None:

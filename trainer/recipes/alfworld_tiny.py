@@ -12,7 +12,7 @@ from trainer.config import (
 )
 
 recipe = TrainConfig(
-    description="quickstart: small embedded ALFWorld games, 165k-parameter model, GRPO with AEM, about 4 minutes",
+    description="quickstart: small embedded ALFWorld games, 172k parameters, GRPO with AEM, about 4 minutes",
     env=EnvConfig("aem/ALFWorld-v0", kwargs={"size": "small"}),
     # Prompts only grow, so that an episode is one sequence: a turn costs its own dozen tokens, in play and in training.
     model=ModelConfig(preset="tiny", prompt="plain-full", max_new_tokens=8),
