@@ -5,7 +5,6 @@ What a policy without a model says depends on the texts it gets and its episode'
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -53,25 +52,13 @@ class _Modelless:
 
 
 class RandomPolicy(_Modelless):
-    """Uniform over the admissible actions; samples the action space where the environment does not list any."""
+    """What the environment takes for acting without an idea (`TextEnv.random_action`)."""
 
     name = "random"
 
     def start(self, env: Any, task: TaskRef, seed: int) -> EpisodePolicy:
         rng = Random(seed)
-        space = None
-
-        def choose(observation: str, info: dict[str, Any]) -> str:
-            nonlocal space
-            actions = info.get("admissible_actions")
-            if actions:
-                return str(actions[int(rng.random() * len(actions))])
-            if space is None:  # a copy: environments are shared by episodes in an order that is not fixed
-                space = deepcopy(env.action_space)
-                space.seed(seed % 2**32)
-            return str(space.sample())
-
-        return _Choosing(choose)
+        return _Choosing(lambda observation, info: env.random_action(info, rng))
 
 
 class ScriptedPolicy(_Modelless):

@@ -6,17 +6,24 @@ MAX_ACTION = 10_000
 """Characters of the longest action that is looked at."""
 
 
-def read_action(action: Any) -> tuple[str | None, str | None]:
-    """(action stripped, spaces collapsed, lower case; None), or (None or "", why it cannot be an action)."""
+def unusable(action: Any) -> str | None:
+    """Why `action` cannot be looked at; None if it is a string of valid Unicode, not too long."""
     if not isinstance(action, str):
-        return None, f"an action is a string, not {type(action).__name__}"
+        return f"an action is a string, not {type(action).__name__}"
     if len(action) > MAX_ACTION:
-        return None, f"an action has at most {MAX_ACTION} characters, not {len(action)}"
+        return f"an action has at most {MAX_ACTION} characters, not {len(action)}"
     if not action.isascii():
         try:
             action.encode()
         except UnicodeEncodeError:
-            return None, "the action is not valid Unicode"
+            return "the action is not valid Unicode"
+    return None
+
+
+def read_action(action: Any) -> tuple[str | None, str | None]:
+    """(action stripped, spaces collapsed, lower case; None), or (None or "", why it cannot be an action)."""
+    if error := unusable(action):
+        return None, error
     parsed = " ".join(action.lower().split())
     return parsed, None if parsed else "the action is empty"
 

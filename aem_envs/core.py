@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from random import Random
+from string import ascii_lowercase
 from typing import Any, Protocol, TypedDict
 
 import gymnasium as gym
@@ -32,6 +34,12 @@ class InfrastructureError(AemEnvError):
     """What an environment stands on broke (process, container, page). Episodes end truncated with reason `infra:…`."""
 
 
+def one_of(name: str, value: object, known: Sequence[str]) -> None:
+    """Raise `BadOptionError` unless `value` is one of the `known` ones."""
+    if value not in known:
+        raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
+
+
 class Info(TypedDict):
     """The keys of `info`, always all present, for `reset` and for `step`."""
 
@@ -45,7 +53,8 @@ class Info(TypedDict):
     score: float
     """Progress or quality in [0, 1]; equals the native return where the environment has no finer one."""
     admissible_actions: list[str] | None
-    """Every action that would change or show something now; None where the set is not finite."""
+    """Every action that would change or show something now; None where the set is not finite. Where part of an action
+    is free text, its form stands for all: `search[<query>]`, which is accepted as it is, too."""
     action_valid: bool | None
     """The environment accepted the last action; None after `reset`."""
     action_error: str | None
@@ -226,6 +235,13 @@ class TextEnv(gym.Env[str, str]):
         if split not in (None, home):
             raise BadOptionError(f"task {task_id!r} is in split {home!r}, not in {split!r}")
         return home, task_id
+
+    def random_action(self, info: dict[str, Any], rng: Random) -> str:
+        """What an agent without an idea does: any admissible action, else a word. Depends on `info` and `rng` alone."""
+        actions = info["admissible_actions"]
+        if actions:
+            return str(actions[int(rng.random() * len(actions))])
+        return "".join(rng.choices(ascii_lowercase, k=rng.randint(1, 11)))
 
     def _known_split(self, split: Any) -> str:
         if not isinstance(split, str) or split not in self.splits:

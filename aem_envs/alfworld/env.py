@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from aem_envs import snapshot
 from aem_envs.actions import read_action, shown
 from aem_envs.alfworld.engine import Game
-from aem_envs.alfworld.sources import EmbeddedSource, EngineName, Loaded, OfficialSource, Source, check_types, one_of
+from aem_envs.alfworld.sources import EmbeddedSource, EngineName, Loaded, OfficialSource, Source, check_types
 from aem_envs.alfworld.text import BANNER, NOTHING_HAPPENS
-from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
 from envs_data.alfworld.problem import Dialect
 from envs_data.errors import UnknownSplitError, UnknownTaskError
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from aem_envs.alfworld.world import World
-from aem_envs.core import BadOptionError
+from aem_envs.core import BadOptionError, one_of
 from envs_data.alfworld.export import Rules, installed_rules
 from envs_data.alfworld.generator import problem_for
 from envs_data.alfworld.manifest import problem_hash
@@ -91,12 +91,6 @@ def check_types(task_types: Sequence[str] | str | None) -> tuple[str, ...]:
     for task_type in wanted:
         one_of("task type", task_type, TASK_TYPES)
     return tuple(dict.fromkeys(wanted))
-
-
-def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Raise `BadOptionError` unless `value` is one of the `known` ones."""
-    if value not in known:
-        raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
 
 class EmbeddedSource:

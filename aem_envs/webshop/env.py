@@ -1,0 +1,343 @@
+"""`aem/WebShop-v0`: shopping by instruction in text, over generated or official products."""
+
+import re
+from collections.abc import Sequence
+from random import Random
+from typing import Any, Literal, get_args
+
+import numpy as np
+from envs_data.webshop.nouns import TaggerName
+
+from aem_envs import snapshot
+from aem_envs.actions import shown, unusable
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv, one_of
+from aem_envs.webshop.reward import Score, score
+from aem_envs.webshop.session import QUERY_FORM, Session
+from aem_envs.webshop.sources import SourceName, open_shop
+from aem_envs.webshop.state import plain_state, restore
+from aem_envs.webshop.view import SEP, plain_text, rich_text, url
+from envs_data.webshop.product import GOAL_KINDS, Goal, GoalKind
+
+ObservationMode = Literal["text", "text_rich", "html", "url"]
+
+_ACTION = re.compile(r"(.+)\[(.+)\]", re.DOTALL)
+_FORMAT = "aem/WebShop-v0"
+_FIELDS: dict[str, type] = {
+    "task_id": str,
+    "data_hash": str,
+    "seed": int,
+    "rng": list,
+    "steps": int,
+    "running": bool,
+    "session": dict,
+}
+
+
+class WebShopEnv(TextEnv):
+    """Find a product that fits an instruction, choose its options, buy it. Reward in [0, 1], once, for what is bought.
+
+    Actions: search[words] on any page; click[thing] on what the page has: "back to search", "next >", "< prev", a
+    product's asin, an option's value, "description", "features", "reviews", "buy now". Case does not matter inside the
+    brackets. What a page does not have makes nothing happen, and counts as a step. Won: a reward of 1.
+
+    Keyword arguments:
+        source: "embedded" (generated products; default) or "official" (the user's WebShop files).
+        split: "train" (default), "dev" or "test".
+        products: Embedded: how many (1000). Official: only the first so many of the file; all if None.
+        goals: "human" (instructions as people write them; default) or "synthetic" (one per combination of options).
+        observation_mode: "text" (default), "text_rich" (marks buttons), "html" or "url".
+        compat: "original" brings the original's quirks back: the score on the last page, and the first goal of a split
+            is never drawn. None (default): neither.
+        tagger: Official: finds nouns in titles, for the reward: "spacy", "lexicon", or "auto" (spacy if installed).
+        data: Folder of the official files, or the products file; default `$WEBSHOP_DATA`.
+        cache: Folder for the store built from the catalogue; default `$AEM_CACHE`, else the user's cache folder.
+        max_steps: Actions per episode (15).
+        render_mode: "ansi", "human" or "html".
+
+    `reset(options={"task_id": …, "split": …})` chooses a task. `info["engine"]` says catalogue, number of products and
+    tagger; `info["raw_obs"]` is the page as text in every mode.
+    """
+
+    capabilities = Capabilities(snapshot=True, deepcopy=True, admissible_actions=True)
+    splits: tuple[str, ...] = ("train", "dev", "test")
+
+    def __init__(
+        self,
+        *,
+        source: SourceName = "embedded",
+        split: str | None = None,
+        products: int | None = None,
+        goals: GoalKind = "human",
+        observation_mode: ObservationMode = "text",
+        compat: Literal["original"] | None = None,
+        tagger: TaggerName = "auto",
+        data: str | None = None,
+        cache: str | None = None,
+        max_steps: int = 15,
+        render_mode: str | None = None,
+    ) -> None:
+        one_of("source", source, get_args(SourceName))
+        one_of("kind of goals", goals, GOAL_KINDS)
+        one_of("observation_mode", observation_mode, get_args(ObservationMode))
+        one_of("tagger", tagger, get_args(TaggerName))
+        if compat is not None:
+            one_of("compat", compat, ("original",))
+        self._open = (source, products, goals, tagger, data, cache)
+        self.shop = open_shop(*self._open)
+        self.store = self.shop.store
+        self.splits = tuple(name for name, part in self.store.splits.items() if part)
+        super().__init__(split=split, max_steps=max_steps, render_mode=render_mode)
+        self.mode, self.compat = observation_mode, compat
+        # official goals are numbered alike however many products are searched; embedded ones belong to their number
+        self._prefix = f"{self.store.products}/{goals}" if source == "embedded" else goals
+        self._engine = f"{self.store.name}/{self.store.products}-products/nouns-{self.store.tagger}"
+        self._number = -1
+        self._split = ""
+        self._goal: Goal | None = None
+        self._session: Session | None = None
+        self._score: Score | None = None
+        self._steps, self._running = 0, False
+
+    # Tasks
+
+    def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
+        """Ids of the goals of `split`, in the order of the catalogue's splits."""
+        part = self.store.splits[self._known_split(split)]
+        return [self._task_id(number) for number in part[: self._known_limit(limit)]]
+
+    def split_of(self, task_id: str) -> str:
+        """The split that holds `task_id`; raises `BadOptionError` if none does."""
+        prefix, _, digits = task_id.rpartition("/")
+        if prefix == self._prefix and digits.isascii() and digits.isdigit() and len(digits) < 12:
+            number = int(digits)
+            for name in self.splits:
+                if number in self.store.splits[name] and task_id == self._task_id(number):
+                    return name
+        raise BadOptionError(
+            f"unknown task_id {task_id[:80]!r}; those of this shop run from {self._task_id(0)!r} to "
+            f"{self._task_id(self.store.n_goals - 1)!r}"
+        )
+
+    def data_hash(self, task_id: str) -> str:
+        """Hash of the whole catalogue, the same for all its tasks. Raises `BadOptionError`: no such task."""
+        self.split_of(task_id)
+        return self.store.data_hash
+
+    def draw_task(self, split: str) -> str:
+        """A goal of `split`, drawn by `self.np_random` according to the goals' weights."""
+        part, weights = self.store.splits[split], self.store.weights
+        before = float(weights[part.start - 1]) if part.start else 0.0
+        place = before + self.np_random.random() * (float(weights[part.stop - 1]) - before)
+        number = int(np.searchsorted(weights[part.start : part.stop], place, side="right")) + part.start
+        # the original counts from one: the first goal is never drawn, the last in its own place and in that of the next
+        return self._task_id(min(number + (self.compat == "original"), part.stop - 1))
+
+    def random_action(self, info: dict[str, Any], rng: Random) -> str:
+        """Any admissible action; a search is for one to four neighbouring words of the instruction."""
+        action = super().random_action(info, rng)
+        if action != QUERY_FORM:
+            return action
+        words = info["raw_obs"].partition(f"Instruction:{SEP}")[2].partition(SEP)[0].split()
+        start = rng.randrange(len(words)) if words else 0
+        return f"search[{' '.join(words[start : start + rng.randint(1, 4)]) or 'shop'}]"
+
+    # For experts and tests, never for agents
+
+    @property
+    def goal(self) -> Goal:
+        """What is to be bought."""
+        if self._goal is None:
+            raise self.reset_needed(started=False)
+        return self._goal
+
+    @property
+    def session(self) -> Session:
+        """The shopper's page and way."""
+        if self._session is None:
+            raise self.reset_needed(started=False)
+        return self._session
+
+    @property
+    def last_score(self) -> Score | None:
+        """What the purchase was worth, part by part; None before it."""
+        return self._score
+
+    # Episodes
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Start the task of `options["task_id"]`, else one drawn from `options["split"]`.
+
+        Raises:
+            BadOptionError: unknown option, split or task.
+        """
+        self.begin(seed)
+        split, task_id = self.choose_task(options)
+        number = int(task_id.rpartition("/")[2])
+        self._running = False
+        self._start(split, number, self._new_session(number))
+        self._steps, self._running = 0, True
+        observation, raw = self._observe()
+        if self.render_mode:
+            self.show(None, observation)
+        return observation, self._info(raw, None, None, None, None)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Act once; see the class for the actions."""
+        if not self._running:
+            raise self.reset_needed(started=self._goal is not None)
+        session = self.session
+        error = unusable(action)
+        parsed, reward = None, 0.0
+        if error is None:
+            parsed, error = self._do(action)
+        bought = session.page == "done"
+        if bought:
+            self._score = self._judge()
+            reward = self._score.reward
+        self._steps += 1
+        reason = "max_steps" if not bought and self._steps >= self.max_steps else None
+        self._running = not bought and reason is None
+        observation, raw = self._observe()
+        if self.render_mode:
+            self.show(shown(action), observation)
+        return observation, reward, bought, reason is not None, self._info(raw, error is None, error, parsed, reason)
+
+    def _do(self, action: str) -> tuple[str | None, str | None]:
+        """Carry out an action: (how it was understood, why it was not accepted)."""
+        match = _ACTION.match(action.strip())
+        if match is None:
+            return None, "an action is search[words] or click[thing]"
+        verb, argument = match[1], match[2].lower()
+        parsed = f"{verb}[{argument}]"
+        if verb == "search":
+            self._search(argument)
+        elif verb != "click":
+            return parsed, f"unknown action {verb[:40]!r}: an action is search[words] or click[thing]"
+        elif not self._click(argument):
+            return parsed, "there is no such thing to click on this page"
+        return parsed, None
+
+    def _search(self, words: str) -> None:
+        self.session.search(words)
+
+    def _click(self, thing: str) -> bool:
+        return self.session.click(thing)
+
+    def _observe(self) -> tuple[str, str]:
+        """(the observation in this environment's mode, the page as text)."""
+        session = self.session
+        if self.mode == "text" and self.compat is None:
+            text = session.text()
+            return text, text
+        view = session.view(leak=str(self._score.reward) if self.compat and self._score else None)
+        raw = plain_text(view)
+        match self.mode:
+            case "text":
+                return raw, raw
+            case "text_rich":
+                return rich_text(view), raw
+            case "url":
+                return url(view, str(self._number)), raw
+        from aem_envs.webshop.html import page
+
+        return page(view), raw
+
+    def _judge(self) -> Score:
+        session, store = self.session, self.store
+        wanted = store.find(self.goal.asin)
+        assert wanted is not None, "goals are made of the catalogue's own products"
+        products = store.product(session.doc), store.product(wanted)
+        nouns = store.nouns(session.doc), store.nouns(wanted)
+        return score(products[0], list(session.options.values()), self.goal, products[1], *nouns)
+
+    # Snapshots
+
+    def get_state(self) -> bytes:
+        """Snapshot of the episode, the random generator's state included."""
+        if self._session is None:
+            raise BadStateError("no episode to snapshot: call reset first")
+        fields = {
+            "task_id": self._task_id(self._number),
+            "data_hash": self.store.data_hash,
+            "seed": self.begin(None),
+            "rng": snapshot.rng_to_json(self.np_random),
+            "steps": self._steps,
+            "running": self._running,
+            "session": plain_state(self._session),
+        }
+        return snapshot.pack(_FORMAT, fields)
+
+    def set_state(self, state: bytes) -> None:
+        """Return to a snapshot, of any task of this shop; raises `BadStateError`, having changed nothing."""
+        found = snapshot.unpack(state, _FORMAT, _FIELDS)
+        snapshot.steps_taken(found["steps"], found["running"], self.max_steps)
+        snapshot.within(found["seed"], 0, snapshot.MAX_SEED, "seed")
+        rng = snapshot.rng_from_json(found["rng"])
+        if found["data_hash"] != self.store.data_hash:
+            raise BadStateError("the snapshot is of another catalogue")
+        try:
+            split = self.split_of(found["task_id"])
+        except BadOptionError as error:
+            raise BadStateError(f"the snapshot's task does not exist here: {error}") from error
+        number = int(found["task_id"].rpartition("/")[2])
+        session = self._new_session(number)
+        restore(session, found["session"])
+        if found["running"] and session.page == "done":
+            raise BadStateError("the snapshot's episode runs on after the purchase")
+        self._start(split, number, session)
+        self._np_random, self._seed = rng, found["seed"]
+        self._steps, self._running = found["steps"], found["running"]
+        self._score = self._judge() if session.page == "done" else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the shop, which is opened again, and the episode, which is found again by `set_state`."""
+        plain = self.__dict__.copy()
+        for shared in ("shop", "store", "_goal", "_session", "_score"):
+            plain[shared] = None
+        plain["_state"] = None if self._session is None else self.get_state()
+        return plain
+
+    def __setstate__(self, plain: dict[str, Any]) -> None:
+        state = plain.pop("_state")
+        self.__dict__.update(plain)
+        self.shop = open_shop(*self._open)
+        self.store = self.shop.store
+        if state is not None:
+            self.set_state(state)
+
+    def close(self) -> None:
+        """End the episode; harmless when repeated."""
+        self._running = False
+
+    def _task_id(self, number: int) -> str:
+        return f"{self._prefix}/{number:05d}"
+
+    def _new_session(self, number: int) -> Session:
+        return Session(self.shop, self.store.goal(number).instruction, self._task_id(number))
+
+    def _start(self, split: str, number: int, session: Session) -> None:
+        self._goal = self.store.goal(number)
+        self._split, self._number, self._session, self._score = split, number, session, None
+
+    def _info(
+        self, raw: str, valid: bool | None, error: str | None, parsed: str | None, reason: str | None
+    ) -> dict[str, Any]:
+        session, worth = self.session, self._score.reward if self._score else 0.0
+        return {
+            "task_id": self._task_id(self._number),
+            "split": self._split,
+            "task_type": self.store.product_section(self.goal.asin),
+            "seed": self._seed,
+            "won": worth == 1.0,
+            "score": worth,
+            "admissible_actions": session.actions(),
+            "action_valid": valid,
+            "action_error": error,
+            "parsed_action": parsed,
+            "raw_obs": raw,
+            "anchor": session.anchor(self.mode == "text_rich"),
+            "data_hash": self.store.data_hash,
+            "engine": self._engine,
+            "steps": self._steps,
+            "truncation_reason": reason,
+        }

@@ -1,0 +1,90 @@
+"""The shop that settings of the environment name: its catalogue, its store in the cache, opened once per process."""
+
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from envs_data.webshop.embedded import EmbeddedCatalogue
+from envs_data.webshop.nouns import TaggerName, pick_tagger
+
+from aem_envs.core import BadOptionError
+from aem_envs.webshop.cache import cache_root, shared_folder
+from aem_envs.webshop.shop import Shop
+from aem_envs.webshop.store import Progress, Store, build_store, is_sound
+from envs_data.webshop.official import OfficialCatalogue
+from envs_data.webshop.product import Catalogue, GoalKind
+
+SourceName = Literal["embedded", "official"]
+PRODUCTS = 1000
+"""Products of the embedded catalogue unless said otherwise."""
+
+_PATIENCE = 2.0
+"""Seconds a build may take before it shows its progress."""
+
+
+def open_shop(
+    source: SourceName, products: int | None, kind: GoalKind, tagger: TaggerName, data: str | None, cache: str | None
+) -> Shop:
+    """The shop of these settings; built on disk if it is not there yet, which takes seconds to minutes.
+
+    Raises:
+        BadOptionError: settings that do not go together.
+        DataError: the official files are missing or damaged, or no noun tagger is installed.
+        StoreError: there are no goals of this kind.
+    """
+    if products is not None and (isinstance(products, bool) or not isinstance(products, int) or products < 1):
+        raise BadOptionError(f"products is a number from 1, not {products!r}")
+    root = cache_root(cache)
+    catalogue: Catalogue
+    if source == "embedded":
+        if data is not None or tagger != "auto":
+            raise BadOptionError("data and tagger are settings of source=official; leave them out for the embedded one")
+        catalogue, name = EmbeddedCatalogue(PRODUCTS if products is None else products), "vocabulary"
+    else:
+        catalogue = OfficialCatalogue(data, products, cache=root)
+        name = pick_tagger(tagger).name
+    return _shop(_Key(catalogue, kind, name, root))
+
+
+class _Key:
+    """A catalogue by what it holds, so that equal ones share a shop."""
+
+    def __init__(self, catalogue: Catalogue, kind: GoalKind, tagger: str, root: Path) -> None:
+        self.catalogue = catalogue
+        self.inputs = (catalogue.name, kind, catalogue.data_hash, tagger)
+        self.root = root
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and (self.inputs, self.root) == (other.inputs, other.root)
+
+    def __hash__(self) -> int:
+        return hash((self.inputs, self.root))
+
+
+@lru_cache(maxsize=8)
+def _shop(key: _Key) -> Shop:
+    name, kind, data_hash, tagger = key.inputs
+    catalogue = key.catalogue
+
+    def build(folder: Path) -> None:
+        nouns = pick_tagger(tagger).nouns if tagger != "vocabulary" else lambda title: ()
+        build_store(folder, catalogue, kind, nouns, tagger, _progress(name))
+
+    place = key.root / "webshop" / f"{name}-{kind}-{data_hash}-{tagger}"
+    return Shop(Store(shared_folder(place, lambda folder: is_sound(folder, name, kind, data_hash, tagger), build)))
+
+
+def _progress(name: str) -> Progress:
+    """Tells a person at a terminal how far a long build is."""
+    start = shown = time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - start > _PATIENCE and now - shown > 0.2:
+            shown = now
+            print(f"\rindexing {name}: {done:,} products, {done / (now - start):,.0f}/s ", end="", file=sys.stderr)
+
+    return progress

@@ -1,0 +1,146 @@
+"""Pages of the shop as data, and as the two texts that agents read. `html` makes the third form of them."""
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from envs_data.webshop.product import Product
+
+PageName = Literal["home", "results", "item", "description", "features", "reviews", "done"]
+SUB_PAGES: tuple[PageName, ...] = ("description", "features", "reviews")
+
+SEARCH, BACK, NEXT, PREV, BUY = "Search", "Back to Search", "Next >", "< Prev", "Buy Now"
+NO_RATING = "Rating: N.A."
+THANKS = "Thank you for shopping with us!"
+PER_PAGE = 10
+"""Products on a page of results."""
+
+SEP = " [SEP] "
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a shopper sees. Fields that a page does not show are empty."""
+
+    page: PageName
+    instruction: str
+    query: str = ""
+    """The words searched for."""
+    number: int = 0
+    """Page of results, from 1."""
+    total: int = 0
+    """Results in all."""
+    products: tuple[Product, ...] = ()
+    """Results on this page; or the one product of an item page and its sub-pages."""
+    chosen: tuple[tuple[str, str], ...] = ()
+    """(option name, value) in the order chosen."""
+    visited: frozenset[str] = frozenset()
+    """Asins of the item pages seen since the last visit to the home page."""
+    leak: str | None = None
+    """The score, on the done page of `compat="original"`; else None."""
+
+
+Piece = tuple[str, Literal["text", "button", "option", "link"]]
+
+
+def pieces(view: View) -> list[Piece]:
+    """The visible texts of a page in reading order, each with what it is. Blank ones are left out."""
+    head: list[Piece] = [("Instruction:", "text"), (view.instruction, "text")]
+    match view.page:
+        case "home":
+            found: list[Piece] = [("WebShop", "text"), *head, (SEARCH, "button")]
+        case "done":
+            found = [(text, "text") for text in _done_texts(view)]
+        case "results":
+            turns: list[Piece] = [(PREV, "button"), (NEXT, "button")]
+            found = [*head, (BACK, "button"), (page_line(view.number, view.total), "text"), *turns[view.number == 1 :]]
+            for product in view.products:
+                found += [(product.asin, "link"), (product.title, "text"), (product.price_tag, "text")]
+        case _:
+            found = [*head, (BACK, "button"), (PREV, "button"), *_product_pieces(view)]
+    return [piece for piece in found if piece[0].strip()]
+
+
+def _product_pieces(view: View) -> list[Piece]:
+    (product,) = view.products
+    if view.page == "description":
+        return [(product.description, "text")]
+    if view.page == "features":
+        return [(bullet, "text") for bullet in product.bullets]
+    if view.page == "reviews":
+        return []  # there are none in any catalogue
+    found: list[Piece] = []
+    for name, values in product.options:
+        found += [(name, "text"), *((value, "option") for value in values)]
+    found += [(product.title, "text"), (f"Price: {product.price_tag}", "text"), (NO_RATING, "text")]
+    return [*found, *((name.capitalize(), "button") for name in SUB_PAGES), (BUY, "button")]
+
+
+def page_line(number: int, total: int) -> str:
+    """Heading of a page of results."""
+    return f"Page {number} (Total results: {total})"
+
+
+def plain_text(view: View) -> str:
+    """Observation mode `text`: visible texts, separated."""
+    return SEP.join(text.strip() for text, _ in pieces(view))
+
+
+def rich_text(view: View) -> str:
+    """Observation mode `text_rich`: a line for each visible text, buttons marked, those already used marked as such."""
+    clicked = {value for _, value in view.chosen} if view.page == "item" else set()
+    lines, notes = [], []
+    for text, kind in pieces(view):
+        if kind == "button":
+            lines.append(f"[button] {text} [button_]\n")
+        elif kind == "option" and text in clicked:
+            lines.append(f"  [clicked button] {text} [clicked button_]\n")
+            notes.append(f"You have clicked {text}.\n")
+        elif kind == "option":
+            lines.append(f"  [button] {text} [button_]\n")
+        elif kind == "link":
+            name = "clicked button" if text in view.visited else "button"
+            lines.append(f"\n[{name}] {text} [{name}_]\n")
+        else:
+            lines.append(f"{text}\n")
+    return "".join([*reversed(notes), *lines])
+
+
+def url(view: View, session: str) -> str:
+    """Observation mode `url`: the address that the original gives the page; `session` names the episode in it."""
+    words = "+".join(view.query.split(" "))
+    name, asin = view.page.capitalize(), view.products[0].asin if view.products else ""
+    chosen = dict(view.chosen)
+    match view.page:
+        case "home":
+            path = session
+        case "results":
+            path = f"search_results/{session}/{words}/{view.number}"
+        case "item":
+            path = f"item_page/{session}/{asin}/{words}/{view.number}/{json.dumps(chosen)}"
+        case "done":
+            path = f"done/{session}/{asin}/{chosen}"
+        case _:
+            path = f"item_sub_page/{session}/{asin}/{words}/{view.number}/{name}/{chosen}"
+    return f"http://127.0.0.1:3000/{path}"
+
+
+def _done_texts(view: View) -> list[str]:
+    if view.leak is None:
+        return [THANKS]
+    bought, (product,) = json.dumps(dict(view.chosen), sort_keys=True), view.products
+    unknown = ["attrs", "None", "category", "None", "query", "None", "product category", "None"]
+    target = ["asin", "options", "attrs", "price upper", "instuction text", "category", "product category", "query"]
+    return [
+        *(
+            THANKS,
+            "Your code:",
+            "None",
+            "(Paste it in your MTurk interface.)",
+            "Purchased",
+            "asin",
+            product.asin,
+        ),
+        *("options", json.dumps(bought, sort_keys=True), *unknown, "Target", *target, "Goal", "None", "Reward"),
+        *("Your score (min 0.0, max 1.0)", view.leak, "Reward Details", "None"),
+    ]
