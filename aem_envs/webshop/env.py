@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Literal, get_args
 
-import numpy as np
 from envs_data.webshop.nouns import TaggerName
 
 from aem_envs import snapshot
@@ -15,6 +14,7 @@ from aem_envs.webshop.reward import Score, score
 from aem_envs.webshop.session import QUERY_FORM, Session
 from aem_envs.webshop.sources import SourceName, open_shop
 from aem_envs.webshop.state import plain_state, restore
+from aem_envs.webshop.tasks import Tasks
 from aem_envs.webshop.view import SEP, plain_text, rich_text, url
 from envs_data.webshop.product import GOAL_KINDS, Goal, GoalKind
 
@@ -83,13 +83,10 @@ class WebShopEnv(TextEnv):
         if compat is not None:
             one_of("compat", compat, ("original",))
         self._open = (source, products, goals, tagger, data, cache)
-        self.shop = open_shop(*self._open)
-        self.store = self.shop.store
-        self.splits = tuple(name for name, part in self.store.splits.items() if part)
+        self._open_shop()
+        self.splits = tuple(self._tasks.splits)
         super().__init__(split=split, max_steps=max_steps, render_mode=render_mode)
         self.mode, self.compat = observation_mode, compat
-        # official goals are numbered alike however many products are searched; embedded ones belong to their number
-        self._prefix = f"{self.store.products}/{goals}" if source == "embedded" else goals
         self._engine = f"{self.store.name}/{self.store.products}-products/nouns-{self.store.tagger}"
         self._number = -1
         self._split = ""
@@ -98,39 +95,32 @@ class WebShopEnv(TextEnv):
         self._score: Score | None = None
         self._steps, self._running = 0, False
 
+    def _open_shop(self) -> None:
+        source, _, goals, *_ = self._open
+        self.shop = open_shop(*self._open)
+        self.store = self.shop.store
+        # official goals are numbered alike however many products are searched; embedded ones belong to their number
+        self._tasks = Tasks(self.store, f"{self.store.products}/{goals}" if source == "embedded" else goals)
+
     # Tasks
 
     def task_ids(self, split: str, limit: int | None = None) -> Sequence[str]:
         """Ids of the goals of `split`, in the order of the catalogue's splits."""
-        part = self.store.splits[self._known_split(split)]
-        return [self._task_id(number) for number in part[: self._known_limit(limit)]]
+        part = self._tasks.splits[self._known_split(split)]
+        return [self._tasks.id(number) for number in part[: self._known_limit(limit)]]
 
     def split_of(self, task_id: str) -> str:
         """The split that holds `task_id`; raises `BadOptionError` if none does."""
-        prefix, _, digits = task_id.rpartition("/")
-        if prefix == self._prefix and digits.isascii() and digits.isdigit() and len(digits) < 12:
-            number = int(digits)
-            for name in self.splits:
-                if number in self.store.splits[name] and task_id == self._task_id(number):
-                    return name
-        raise BadOptionError(
-            f"unknown task_id {task_id[:80]!r}; those of this shop run from {self._task_id(0)!r} to "
-            f"{self._task_id(self.store.n_goals - 1)!r}"
-        )
+        return self._tasks.find(task_id)[0]
 
     def data_hash(self, task_id: str) -> str:
         """Hash of the whole catalogue, the same for all its tasks. Raises `BadOptionError`: no such task."""
-        self.split_of(task_id)
+        self._tasks.find(task_id)
         return self.store.data_hash
 
     def draw_task(self, split: str) -> str:
         """A goal of `split`, drawn by `self.np_random` according to the goals' weights."""
-        part, weights = self.store.splits[split], self.store.weights
-        before = float(weights[part.start - 1]) if part.start else 0.0
-        place = before + self.np_random.random() * (float(weights[part.stop - 1]) - before)
-        number = int(np.searchsorted(weights[part.start : part.stop], place, side="right")) + part.start
-        # the original counts from one: the first goal is never drawn, the last in its own place and in that of the next
-        return self._task_id(min(number + (self.compat == "original"), part.stop - 1))
+        return self._tasks.id(self._tasks.draw(split, self.np_random, skip_first=self.compat is not None))
 
     def random_action(self, info: dict[str, Any], rng: Random) -> str:
         """Any admissible action; a search is for one to four neighbouring words of the instruction."""
@@ -172,8 +162,8 @@ class WebShopEnv(TextEnv):
         """
         self.begin(seed)
         split, task_id = self.choose_task(options)
-        number = int(task_id.rpartition("/")[2])
         self._running = False
+        number = self._tasks.find(task_id)[1]
         self._start(split, number, self._new_session(number))
         self._steps, self._running = 0, True
         observation, raw = self._observe()
@@ -257,7 +247,7 @@ class WebShopEnv(TextEnv):
         if self._session is None:
             raise BadStateError("no episode to snapshot: call reset first")
         fields = {
-            "task_id": self._task_id(self._number),
+            "task_id": self._tasks.id(self._number),
             "data_hash": self.store.data_hash,
             "seed": self.begin(None),
             "rng": snapshot.rng_to_json(self.np_random),
@@ -276,10 +266,9 @@ class WebShopEnv(TextEnv):
         if found["data_hash"] != self.store.data_hash:
             raise BadStateError("the snapshot is of another catalogue")
         try:
-            split = self.split_of(found["task_id"])
+            split, number = self._tasks.find(found["task_id"])
         except BadOptionError as error:
             raise BadStateError(f"the snapshot's task does not exist here: {error}") from error
-        number = int(found["task_id"].rpartition("/")[2])
         session = self._new_session(number)
         restore(session, found["session"])
         if found["running"] and session.page == "done":
@@ -292,7 +281,7 @@ class WebShopEnv(TextEnv):
     def __getstate__(self) -> dict[str, Any]:
         """All but the shop, which is opened again, and the episode, which is found again by `set_state`."""
         plain = self.__dict__.copy()
-        for shared in ("shop", "store", "_goal", "_session", "_score"):
+        for shared in ("shop", "store", "_tasks", "_goal", "_session", "_score"):
             plain[shared] = None
         plain["_state"] = None if self._session is None else self.get_state()
         return plain
@@ -300,8 +289,7 @@ class WebShopEnv(TextEnv):
     def __setstate__(self, plain: dict[str, Any]) -> None:
         state = plain.pop("_state")
         self.__dict__.update(plain)
-        self.shop = open_shop(*self._open)
-        self.store = self.shop.store
+        self._open_shop()
         if state is not None:
             self.set_state(state)
 
@@ -309,11 +297,8 @@ class WebShopEnv(TextEnv):
         """End the episode; harmless when repeated."""
         self._running = False
 
-    def _task_id(self, number: int) -> str:
-        return f"{self._prefix}/{number:05d}"
-
     def _new_session(self, number: int) -> Session:
-        return Session(self.shop, self.store.goal(number).instruction, self._task_id(number))
+        return Session(self.shop, self.store.goal(number).instruction, self._tasks.id(number))
 
     def _start(self, split: str, number: int, session: Session) -> None:
         self._goal = self.store.goal(number)
@@ -324,7 +309,7 @@ class WebShopEnv(TextEnv):
     ) -> dict[str, Any]:
         session, worth = self.session, self._score.reward if self._score else 0.0
         return {
-            "task_id": self._task_id(self._number),
+            "task_id": self._tasks.id(self._number),
             "split": self._split,
             "task_type": self.store.product_section(self.goal.asin),
             "seed": self._seed,
