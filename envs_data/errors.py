@@ -23,3 +23,7 @@ class UnknownTaskError(DataError, KeyError):
 
 class DataUnavailableError(DataError):
     """Official data is absent: the message names the variable to set or the command to run."""
+
+
+class ProductFileError(DataError):
+    """A file of products, attributes or instructions is cut off, malformed or not of its schema."""

@@ -1,6 +1,7 @@
 """Fixtures shared by all rooms: where the official sample data lies, and unpacked copies of it."""
 
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -28,4 +29,17 @@ def official_alfworld(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alfworld_data")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def official_webshop(tmp_path: Path) -> Path:
+    """A folder of the official-shaped WebShop examples under their official names (a valid `$WEBSHOP_DATA`)."""
+    source = official_root() / "webshop"
+    if not source.is_dir():
+        pytest.skip(f"official WebShop examples absent: {source} (set AEM_TEST_DATA)")
+    folder = tmp_path / "webshop_data"
+    folder.mkdir()
+    for path in source.glob("*_example.json"):
+        shutil.copyfile(path, folder / path.name.replace("_example", ""))
     return folder
