@@ -81,7 +81,7 @@ def bullets(
         said = attribute.bullets
         lines.append(said[int(random() * len(said))])
     notes = _NOTES[kind.section]
-    lines += about
+    lines += [f"{sentence}." for sentence in about]
     lines.append(notes[int(random() * len(notes))])
     turn = int(random() * len(lines))
     return tuple(lines[turn:] + lines[:turn])

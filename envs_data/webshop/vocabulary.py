@@ -7,21 +7,28 @@ from typing import Literal
 Mode = Literal["is", "has", "a", "of", "for"]
 """How a sentence takes an attribute: it is X, has X, has a X, is made of X, is good for X."""
 
-SMALL_WORDS = frozenset({"a", "and", "by", "for", "of", "on", "the", "to", "with"})
+_SMALL = frozenset({"a", "an", "and", "by", "for", "in", "of", "on", "the", "to", "with", "your"})
+_ACRONYMS = {word.lower(): word for word in ("GMO", "HDMI", "LED", "TV", "USB")}
 
 
-def headline(text: str) -> str:
-    """`text` as a title writes it: every word but the small ones with a capital."""
-    return " ".join(word if word in SMALL_WORDS else word[:1].upper() + word[1:] for word in text.split(" "))
+def proper(text: str) -> str:
+    """`text` with acronyms in capitals."""
+    return " ".join(_ACRONYMS.get(word, word) for word in text.split(" "))
 
 
 def sentence_case(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def headline(text: str) -> str:
+    """`text` as a title writes it: every word but the small ones with a capital."""
+    return " ".join(word if word in _SMALL else sentence_case(word) for word in proper(text).split(" "))
+
+
 def article(phrase: str) -> str:
     """`phrase` behind "a" or "an", by its first sound."""
-    vowel = phrase[0] in "aeiou" and not phrase.startswith(("usb", "uni", "one", "eu"))
+    sound = phrase.lower()
+    vowel = sound.startswith("hdmi") or (sound[0] in "aeiou" and not sound.startswith("us"))
     return f"{'an' if vowel else 'a'} {phrase}"
 
 
@@ -52,9 +59,9 @@ class Attribute:
     @cached_property
     def bullets(self) -> tuple[str, ...]:
         """Lines of the features page that say so."""
-        heading = sentence_case(f"for {self.phrase}" if self.mode == "for" else self.phrase)
-        plain = [f"{heading}: {reason}." for reason in self.reasons]
-        return (*plain, *(f"{self.in_title} - {sentence_case(reason)}." for reason in self.reasons))
+        heading = proper(f"for {self.phrase}" if self.mode == "for" else self.phrase)
+        plain = [f"{sentence_case(heading)}: {reason}." for reason in self.reasons]
+        return (*plain, *(f"{sentence_case(self.in_title)} - {sentence_case(reason)}." for reason in self.reasons))
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Kind:
     @cached_property
     def sentences(self) -> dict[str, tuple[str, ...]]:
         """Attribute phrase → sentences of a description that say the product has it."""
-        it, are, have, suit = ("They", "are", "have", "suit") if self.plural else ("It", "is", "has", "suits")
+        it, are, have = ("They", "are", "have") if self.plural else ("It", "is", "has")
         table = {}
         for attribute in self.attributes:
             said = {
@@ -96,7 +103,7 @@ class Kind:
                 "has": f"{it} {have} {attribute.phrase}",
                 "a": f"{it} {have} {attribute.with_article}",
             }[attribute.mode]
-            table[attribute.phrase] = tuple(f"{said}: {reason}." for reason in attribute.reasons)
+            table[attribute.phrase] = tuple(f"{proper(said)}: {reason}." for reason in attribute.reasons)
         return table
 
     @cached_property

@@ -33,7 +33,7 @@ class Shelf:
         """Declare a kind of product; lists are parted by semicolons, attributes and options by commas.
 
         Args:
-            name: "a yoga mat", "some coffee" (no article in titles and sentences), or "these shoes" (plural).
+            name: "a yoga mat" (also where it should be "an"), "some coffee", or "these shoes" (plural).
             query: as in `Product.query`.
             path: category path below the section's root.
             prices: dollars, cheapest and dearest.
