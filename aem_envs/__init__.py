@@ -44,7 +44,11 @@ __all__ = [
 
 register("aem/Toy-v0", "aem_envs.toy:ToyEnv")
 register("aem/ALFWorld-v0", "aem_envs.alfworld.env:ALFWorldEnv")
+register("aem/WebShop-v0", "aem_envs.webshop.env:WebShopEnv")
 
 experts.add("aem/Toy-v0/expert", "aem_envs.toy:ToyExpert")
 experts.add("aem/ALFWorld-v0/expert", "aem_envs.alfworld.expert:Expert")
 experts.add("aem/ALFWorld-v0/expert-search", "aem_envs.alfworld.expert:SearchExpert")
+experts.add("aem/WebShop-v0/expert", "aem_envs.webshop.expert:Expert")
+experts.add("aem/WebShop-v0/expert-search", "aem_envs.webshop.reader:SearchExpert")
+experts.add("aem/WebShop-v0/first-hit", "aem_envs.webshop.expert:FirstHit")

@@ -6,19 +6,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from envs_data.webshop.embedded import EmbeddedCatalogue
-from envs_data.webshop.nouns import TaggerName, pick_tagger
-
 from aem_envs.core import BadOptionError
 from aem_envs.webshop.cache import cache_root, shared_folder
 from aem_envs.webshop.shop import Shop
 from aem_envs.webshop.store import Progress, Store, build_store, is_sound
+from envs_data.webshop.generator import EmbeddedCatalogue
+from envs_data.webshop.nouns import Tagger, TaggerName, pick_tagger
 from envs_data.webshop.official import OfficialCatalogue
 from envs_data.webshop.product import Catalogue, GoalKind
 
 SourceName = Literal["embedded", "official"]
 PRODUCTS = 1000
 """Products of the embedded catalogue unless said otherwise."""
+
+OWN_NOUNS = "vocabulary"
+"""Named as the tagger of a catalogue that knows the nouns of its titles itself."""
 
 _PATIENCE = 2.0
 """Seconds a build may take before it shows its progress."""
@@ -41,20 +43,18 @@ def open_shop(
     if source == "embedded":
         if data is not None or tagger != "auto":
             raise BadOptionError("data and tagger are settings of source=official; leave them out for the embedded one")
-        catalogue, name = EmbeddedCatalogue(PRODUCTS if products is None else products), "vocabulary"
-    else:
-        catalogue = OfficialCatalogue(data, products, cache=root)
-        name = pick_tagger(tagger).name
-    return _shop(_Key(catalogue, kind, name, root))
+        catalogue = EmbeddedCatalogue(PRODUCTS if products is None else products)
+        return _shop(_Key(catalogue, kind, None, root))
+    catalogue = OfficialCatalogue(data, products, cache=root)
+    return _shop(_Key(catalogue, kind, pick_tagger(tagger), root))
 
 
 class _Key:
-    """A catalogue by what it holds, so that equal ones share a shop."""
+    """What a shop is made of, compared by what it holds: equal ones share a shop."""
 
-    def __init__(self, catalogue: Catalogue, kind: GoalKind, tagger: str, root: Path) -> None:
-        self.catalogue = catalogue
-        self.inputs = (catalogue.name, kind, catalogue.data_hash, tagger)
-        self.root = root
+    def __init__(self, catalogue: Catalogue, kind: GoalKind, tagger: Tagger | None, root: Path) -> None:
+        self.catalogue, self.tagger, self.root = catalogue, tagger, root
+        self.inputs = (catalogue.name, kind, catalogue.data_hash, tagger.name if tagger else OWN_NOUNS)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and (self.inputs, self.root) == (other.inputs, other.root)
@@ -66,11 +66,10 @@ class _Key:
 @lru_cache(maxsize=8)
 def _shop(key: _Key) -> Shop:
     name, kind, data_hash, tagger = key.inputs
-    catalogue = key.catalogue
 
     def build(folder: Path) -> None:
-        nouns = pick_tagger(tagger).nouns if tagger != "vocabulary" else lambda title: ()
-        build_store(folder, catalogue, kind, nouns, tagger, _progress(name))
+        nouns = key.tagger.nouns if key.tagger else lambda title: ()
+        build_store(folder, key.catalogue, kind, nouns, tagger, _progress(name))
 
     place = key.root / "webshop" / f"{name}-{kind}-{data_hash}-{tagger}"
     return Shop(Store(shared_folder(place, lambda folder: is_sound(folder, name, kind, data_hash, tagger), build)))

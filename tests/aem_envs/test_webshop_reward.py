@@ -172,7 +172,7 @@ def test_colours_stand_for_values(value, colour):
 
 
 def test_the_colours_are_in_order():
-    assert COLOURS == sorted(COLOURS) and len(set(COLOURS)) == len(COLOURS) == 102
+    assert sorted(COLOURS) == COLOURS and len(set(COLOURS)) == len(COLOURS) == 102
 
 
 @pytest.mark.parametrize(

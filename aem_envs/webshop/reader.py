@@ -1,0 +1,154 @@
+"""An expert that only reads: it searches, opens what looks best, and buys what covers most of the words asked for."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from aem_envs.core import TextEnv
+from aem_envs.webshop.expert import Noisy, instruction
+from aem_envs.webshop.session import QUERY_FORM
+from aem_envs.webshop.view import NO_RATING, SEP
+
+CANDIDATES = 2
+"""Products opened before the best of them is bought: fifteen actions allow for reading two."""
+
+_LIMIT = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
+_PRICE = re.compile(r"\$(\d+(?:\.\d+)?)")
+_WORD = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*")
+_IDLE_WORDS = """
+    a about am an and any are as at be been buy by can color colour could do find flavor for from get give has
+    have hello help hi i i'd i'm im in interested is it it's item like looking lower made make me my need needs
+    of on one or order please prefer price product purchase scent search searching shop shopping should show
+    size some something style sure than that the their them there they this to trying up us want where which
+    will with would you your
+"""
+_IDLE = frozenset(_IDLE_WORDS.split())
+"""Words of instructions that say nothing about the product."""
+
+
+@dataclass
+class _Item:
+    """A product that was seen."""
+
+    words: set[str]
+    choices: list[str] = field(default_factory=list)
+    """Values to choose, one of an option at most."""
+    pages: set[str] = field(default_factory=set)
+    """Sub-pages read."""
+
+
+class SearchExpert(Noisy):
+    """Plays by what the pages say, through `info["raw_obs"]` and the admissible actions only.
+
+    Args:
+        noise: chance per turn of a random action that buys nothing.
+        seed: of the noise.
+    """
+
+    def __init__(self, noise: float = 0.0, seed: int = 0) -> None:
+        super().__init__(noise, seed)
+        self._env: TextEnv | None = None
+        self._text, self._limit = "", float("inf")
+        self._needed: set[str] = set()
+        self._items: dict[str, _Item] = {}
+        self._open, self._page = "", ""
+
+    def reset(self, env: TextEnv, observation: str, info: dict[str, Any]) -> None:
+        """Start an episode; `env` is asked for random actions only."""
+        self._env = env
+        self._begin(info)
+        text = instruction(info["raw_obs"]).lower()
+        limit = _LIMIT.search(text)
+        self._limit = float(limit[1]) if limit else float("inf")
+        self._text = _LIMIT.sub("", text)
+        self._needed = {_plain(word) for word in _WORD.findall(self._text) if word not in _IDLE}
+        self._items.clear()
+        self._open = self._page = ""
+
+    def act(self, observation: str, info: dict[str, Any]) -> str:
+        """The next action."""
+        if self._strays():
+            assert self._env is not None
+            return self._noted(self._stray(self._env, info))
+        actions, parts = info["admissible_actions"], info["raw_obs"].split(SEP)
+        if actions == [QUERY_FORM]:
+            return f"search[{' '.join(word for word in _WORD.findall(self._text) if word not in _IDLE) or 'shop'}]"
+        if "click[buy now]" in actions:
+            return self._noted(self._on_item(actions, parts))
+        if "click[next >]" in actions:
+            return self._noted(self._on_results(actions, parts))
+        if self._open in self._items:
+            self._items[self._open].words |= _words(" ".join(parts[4:]))
+            self._items[self._open].pages.add(self._page)
+        return "click[< prev]"
+
+    def _noted(self, action: str) -> str:
+        """Remember which product and which of its pages an action leads to."""
+        name = action.removeprefix("click[").removesuffix("]")
+        if name in ("features", "description"):
+            self._page = name
+        elif len(name) == 10 and name.isalnum():
+            self._open = name
+        return action
+
+    def _on_results(self, actions: list[str], parts: list[str]) -> str:
+        links = [action[6:-1] for action in actions if action[6:-1].upper() in parts or action[6:-1] in parts]
+        best, most = "", -1.0
+        for link in links:
+            place = next(n for n, part in enumerate(parts) if part.lower() == link)
+            title, price = " ".join(parts[place + 1 : place + 2]), "".join(parts[place + 2 : place + 3])
+            found = _PRICE.search(price)
+            if found and float(found[1]) > self._limit:
+                continue
+            value = self._coverage(self._items[link].words if link in self._items else _words(title))
+            if link in self._items:
+                value -= 0.001 if len(self._items) < CANDIDATES else -1.0  # one that was read, once enough were
+            if value > most:
+                best, most = link, value
+        if best:
+            return f"click[{best}]"
+        return "click[next >]" if links else f"search[{' '.join(sorted(self._needed)) or 'shop'}]"
+
+    def _on_item(self, actions: list[str], parts: list[str]) -> str:
+        item = self._items.get(self._open)
+        if item is None:
+            item = self._items[self._open] = self._first_look(actions, parts)
+        missing = self._needed - item.words
+        for page in ("features", "description"):
+            if missing and page not in item.pages:
+                return f"click[{page}]"
+        rivals = [other for name, other in self._items.items() if name != self._open]
+        worth = self._coverage(item.words)
+        if missing and (len(self._items) < CANDIDATES or any(self._coverage(other.words) > worth for other in rivals)):
+            return "click[< prev]"
+        if item.choices:
+            return f"click[{item.choices.pop()}]"
+        return "click[buy now]"
+
+    def _first_look(self, actions: list[str], parts: list[str]) -> _Item:
+        """Title and options of the page; of each option the value that the instruction names in most words."""
+        end = parts.index(NO_RATING)
+        groups: list[list[str]] = [[]]
+        for part in parts[4 : end - 2]:
+            if f"click[{part}]" in actions:
+                groups[-1].append(part)
+            else:  # an option's name: it cannot be clicked
+                groups.append([])
+        item = _Item(_words(" ".join(parts[4:end])))
+        for values in groups:
+            named = [value for value in values if f" {value} " in f" {self._text} " or _words(value) <= self._needed]
+            if named:
+                item.choices.append(max(named, key=lambda value: len(value.split())))
+        return item
+
+    def _coverage(self, words: set[str]) -> float:
+        return len(self._needed & words) / max(1, len(self._needed))
+
+
+def _words(text: str) -> set[str]:
+    return {_plain(word) for word in _WORD.findall(text.lower())}
+
+
+def _plain(word: str) -> str:
+    """Without a plural's s."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
