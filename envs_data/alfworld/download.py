@@ -4,32 +4,32 @@ Archives come from the alfworld project's releases (the places its own `alfworld
 recorded when first seen in a folder and must be the same ever after.
 """
 
-import hashlib
-import json
 import stat
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import httpx
 
-from envs_data.errors import DataError, DataUnavailableError
+from envs_data.errors import DataUnavailableError
+from envs_data.fetch import (
+    WORKPLACE,
+    BadDownloadError,
+    Progress,
+    UnreachableError,
+    fetch,
+    new_client,
+    read_record,
+    same_as_ever,
+    write_record,
+)
+from envs_data.filehash import file_sha256
 
 _RELEASES = "https://github.com/alfworld/alfworld/releases/download"
-WORKPLACE = ".aem-download"
-"""Folder below the target for unfinished archives and the record of hashes."""
 MAX_UNPACKED = 20_000_000_000
 """Bytes; an archive that claims more is refused."""
-_ATTEMPTS = 4
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with (archive, bytes so far, bytes in all or None)."""
-
-
-class ArchiveError(DataError):
-    """A fetched archive is damaged, has changed, or holds what no data archive should."""
 
 
 @dataclass(frozen=True)
@@ -70,65 +70,28 @@ def download(
 
     Raises:
         DataUnavailableError: not reachable from here; says how to place the files by hand.
-        ArchiveError: an archive is damaged or not the one it was.
+        BadDownloadError: an archive is damaged or not the one it was.
     """
     work = to / WORKPLACE
     work.mkdir(parents=True, exist_ok=True)
     fetched = []
-    with httpx.Client(follow_redirects=True, timeout=60.0, transport=transport) as client:
+    with new_client(transport) as client:
         for archive in archives:
-            record = _read_record(work)
+            record = read_record(work)
             if record.get(archive.name, {}).get("unpacked") and not force:
                 continue
-            part = _fetch(client, archive, work, progress)
+            part = work / f"{archive.name}.part"
+            try:
+                fetch(client, archive.name, archive.url, part, progress)
+            except UnreachableError as error:
+                raise _unreachable(archive, to, str(error)) from error
             digest = _check(part, archive, record.get(archive.name, {}).get("sha256"))
-            _write_record(work, archive.name, {"sha256": digest})
+            write_record(work, archive.name, {"sha256": digest})
             _unpack(part, to, work)
-            _write_record(work, archive.name, {"sha256": digest, "unpacked": True})
+            write_record(work, archive.name, {"sha256": digest, "unpacked": True})
             part.unlink()
             fetched.append(archive.name)
     return fetched
-
-
-def _fetch(client: httpx.Client, archive: Archive, work: Path, progress: Progress) -> Path:
-    part = work / f"{archive.name}.part"
-    for attempt in range(_ATTEMPTS):
-        try:
-            _stream(client, archive, part, progress)
-            return part
-        except httpx.HTTPStatusError as error:
-            raise _unreachable(archive, work.parent, f"the server answered {error.response.status_code}") from error
-        except httpx.TransportError as error:
-            if attempt + 1 == _ATTEMPTS or isinstance(error, httpx.ConnectError):
-                raise _unreachable(archive, work.parent, str(error) or type(error).__name__) from error
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _stream(client: httpx.Client, archive: Archive, part: Path, progress: Progress) -> None:
-    """Append to `part` what is missing; start over where the server cannot resume."""
-    have = part.stat().st_size if part.exists() else 0
-    with client.stream("GET", archive.url, headers={"Range": f"bytes={have}-"} if have else {}) as response:
-        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            if response.headers.get("content-range") == f"bytes */{have}":
-                return  # it was complete already
-            part.unlink()
-            raise httpx.ReadError("the unfinished file does not fit the one on the server; fetched afresh")
-        response.raise_for_status()
-        if response.status_code == httpx.codes.PARTIAL_CONTENT:
-            if not response.headers.get("content-range", "").startswith(f"bytes {have}-"):
-                part.unlink()
-                raise httpx.ReadError("the server resumed at another place; fetched afresh")
-        else:
-            have = 0
-        length = response.headers.get("content-length")
-        total = have + int(length) if length and length.isdigit() else None
-        with part.open("ab" if have else "wb") as file:
-            for chunk in response.iter_raw():  # as it comes: what has arrived before a break is kept
-                file.write(chunk)
-                have += len(chunk)
-                progress(archive.name, have, total)
-    if total is not None and have != total:
-        raise httpx.ReadError(f"cut off after {have} of {total} bytes")
 
 
 def _unreachable(archive: Archive, to: Path, why: str) -> DataUnavailableError:
@@ -141,14 +104,8 @@ def _unreachable(archive: Archive, to: Path, why: str) -> DataUnavailableError:
 
 def _check(part: Path, archive: Archive, expected: object) -> str:
     """SHA-256 of a whole archive; a damaged or changed one is removed and refused."""
-    with part.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected and digest != expected:
-        part.unlink()
-        raise ArchiveError(
-            f"{archive.name} has changed: SHA-256 {digest}, recorded {expected}; if the project did publish it anew, "
-            f"remove its entry from {part.parent / 'record.json'} and run again"
-        )
+    digest = file_sha256(part)
+    same_as_ever(part, archive.name, digest, expected)
     try:
         with zipfile.ZipFile(part) as zipped:
             damaged = zipped.testzip()
@@ -156,7 +113,7 @@ def _check(part: Path, archive: Archive, expected: object) -> str:
         damaged = str(error)
     if damaged:
         part.unlink()
-        raise ArchiveError(f"{archive.name} arrived damaged ({damaged}) and was removed; run the download again")
+        raise BadDownloadError(f"{archive.name} arrived damaged ({damaged}) and was removed; run the download again")
     return digest
 
 
@@ -165,7 +122,7 @@ def _unpack(part: Path, to: Path, work: Path) -> None:
     with zipfile.ZipFile(part) as zipped, tempfile.TemporaryDirectory(dir=work) as fresh:
         entries = zipped.infolist()
         if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
-            raise ArchiveError(f"{part.name} would unpack to more than {MAX_UNPACKED} bytes; refused")
+            raise BadDownloadError(f"{part.name} would unpack to more than {MAX_UNPACKED} bytes; refused")
         for entry in entries:
             _check_entry(entry)
         zipped.extractall(fresh)
@@ -173,7 +130,7 @@ def _unpack(part: Path, to: Path, work: Path) -> None:
             if not entry.is_dir():
                 target = to / entry.filename
                 if not target.parent.resolve().is_relative_to(to.resolve()):
-                    raise ArchiveError(f"{target} would be written outside {to} (a link there?); refused")
+                    raise BadDownloadError(f"{target} would be written outside {to} (a link there?); refused")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (Path(fresh) / entry.filename).replace(target)
 
@@ -183,20 +140,6 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     mode = entry.external_attr >> 16
     odd = path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in entry.filename
     if odd or not path.parts or path.parts[0] == WORKPLACE or stat.S_ISLNK(mode):
-        raise ArchiveError(f"the archive holds {entry.filename[:120]!r}, as no data archive should; nothing unpacked")
-
-
-def _read_record(work: Path) -> dict[str, dict[str, object]]:
-    try:
-        record = json.loads((work / "record.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    entries = record.items() if isinstance(record, dict) else ()
-    return {name: entry for name, entry in entries if isinstance(entry, dict)}
-
-
-def _write_record(work: Path, name: str, entry: dict[str, object]) -> None:
-    record = _read_record(work) | {name: entry}
-    fresh = work / "record.json.new"
-    fresh.write_text(json.dumps(record, indent=1), "utf-8")
-    fresh.replace(work / "record.json")
+        raise BadDownloadError(
+            f"the archive holds {entry.filename[:120]!r}, as no data archive should; nothing unpacked"
+        )

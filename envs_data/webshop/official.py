@@ -1,17 +1,16 @@
 """The official WebShop files as users have them: found, checked, read record by record."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 from envs_data.errors import DataError, DataUnavailableError, ProductFileError
+from envs_data.filehash import file_sha256
 from envs_data.webshop.product import GOAL_KINDS, Entry, Goal, GoalKind
 from envs_data.webshop.records import NO_ATTRIBUTES, read_asin, read_attributes, read_human, read_product
 from envs_data.webshop.stream import read_items, read_members
@@ -25,7 +24,6 @@ SHUFFLE_SEED = 233
 TEST, DEV = range(500), range(500, 1500)
 """Numbers of the goals of the two held-out splits, in shuffled order; the rest is for training."""
 _NAME = re.compile(r"items_shuffle(?P<size>(_[A-Za-z0-9_-]+)?)\.json")
-_HASHES = "webshop-sha256.json"
 _Value = TypeVar("_Value")
 
 
@@ -172,48 +170,3 @@ def _by_asin(path: Path, read: Callable[[Any], _Value]) -> dict[str, _Value]:
         except ProductFileError as error:
             raise ProductFileError(f"{path}: record {number} (asin {asin[:20]!r}): {error}") from error
     return found
-
-
-def file_sha256(path: Path, cache: Path | None = None) -> str:
-    """SHA-256 of a file; taken from the record in `cache` where path, size and time of change are the same.
-
-    A record that cannot be read or written is done without.
-
-    Raises:
-        DataUnavailableError: the file cannot be read.
-    """
-    try:
-        state = path.stat()
-        key, seen = str(path.resolve()), [state.st_size, state.st_mtime_ns]
-        known = _read_hashes(cache)
-        if known.get(key, [])[:2] == seen:
-            return str(known[key][2])
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataUnavailableError(f"{path}: cannot be read ({error.strerror or error})") from error
-    _write_hashes(cache, known | {key: [*seen, digest]})
-    return digest
-
-
-def _read_hashes(cache: Path | None) -> dict[str, list[Any]]:
-    try:
-        known = json.loads((cache / _HASHES).read_text("utf-8")) if cache else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(known, dict):
-        return {}
-    return {key: value for key, value in known.items() if isinstance(value, list) and len(value) == 3}
-
-
-def _write_hashes(cache: Path | None, known: Mapping[str, list[Any]]) -> None:
-    if cache is None:
-        return
-    fresh = cache / f"{_HASHES}.{os.getpid()}"
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps(known, indent=1), "utf-8")
-        fresh.replace(cache / _HASHES)
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink()

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from envs_data.alfworld.download import WORKPLACE, Archive, ArchiveError, download
+from envs_data.alfworld.download import Archive, download
 from envs_data.errors import DataUnavailableError
+from envs_data.fetch import WORKPLACE, BadDownloadError
 
 ONE = Archive("one.zip", "https://example.org/one.zip", "test data")
 
@@ -106,7 +107,7 @@ def test_damaged_archive_is_removed(tmp_path: Path) -> None:
     damaged = bytearray(GOOD)
     damaged[60] ^= 0xFF
     for content in (bytes(damaged), b"<html>not found</html>"):
-        with pytest.raises(ArchiveError, match="damaged"):
+        with pytest.raises(BadDownloadError, match="damaged"):
             _get(tmp_path, Server(content))
         assert not (tmp_path / "json_2.1.1").exists() and not list((tmp_path / WORKPLACE).glob("*.part"))
     assert _get(tmp_path, Server(GOOD)) == ["one.zip"]
@@ -114,7 +115,7 @@ def test_damaged_archive_is_removed(tmp_path: Path) -> None:
 
 def test_changed_archive_is_refused(tmp_path: Path) -> None:
     _get(tmp_path, Server(GOOD))
-    with pytest.raises(ArchiveError, match="has changed"):
+    with pytest.raises(BadDownloadError, match="has changed"):
         _get(tmp_path, Server(_zip({"json_2.1.1/train/a/game.tw-pddl": "evil"})), force=True)
     assert (tmp_path / "json_2.1.1/train/a/game.tw-pddl").read_text() == "{}" * 3000
 
@@ -122,7 +123,7 @@ def test_changed_archive_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:evil", "a\\evil", f"{WORKPLACE}/record.json"])
 def test_names_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     to = tmp_path / "to"
-    with pytest.raises(ArchiveError, match="no data archive should"):
+    with pytest.raises(BadDownloadError, match="no data archive should"):
         _get(to, Server(_zip({"fine": "x", name: "x"})))
     assert not (to / "fine").exists() and {path.name for path in tmp_path.rglob("*") if "evil" in path.name} == set()
 
@@ -133,13 +134,13 @@ def test_links_are_refused(tmp_path: Path) -> None:
         link = zipfile.ZipInfo("link")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         zipped.writestr(link, "/etc")
-    with pytest.raises(ArchiveError, match="no data archive should"):
+    with pytest.raises(BadDownloadError, match="no data archive should"):
         _get(tmp_path / "a", Server(buffer.getvalue()))
     outside, to = tmp_path / "outside", tmp_path / "to"
     outside.mkdir()
     to.mkdir()
     (to / "json_2.1.1").symlink_to(outside)
-    with pytest.raises(ArchiveError, match="outside"):
+    with pytest.raises(BadDownloadError, match="outside"):
         _get(to, Server(GOOD))
     assert not list(outside.iterdir())
 

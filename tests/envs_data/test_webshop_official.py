@@ -1,18 +1,15 @@
 """The official files: found, cleaned as the original cleans them, refused with file, record and field."""
 
 import json
-import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from envs_data.errors import DataError, DataUnavailableError, ProductFileError
-from envs_data.webshop import official as official_module
 from envs_data.webshop.goals import make_goals
-from envs_data.webshop.official import OfficialCatalogue, file_sha256, find_files
+from envs_data.webshop.official import OfficialCatalogue, find_files
 from envs_data.webshop.product import Entry, Goal, Instruction, Product
 from envs_data.webshop.records import read_prices
 
@@ -327,43 +324,3 @@ def test_hash_is_of_what_is_read(tmp_path: Path) -> None:
         data_hash("f", [RECORD, RECORD], {}, {}),
     }
     assert len(others | {first}) == 6
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names of the files that were really hashed."""
-    names: list[str] = []
-    digest = official_module.hashlib.file_digest
-
-    def spy(file: Any, kind: str) -> Any:
-        names.append(Path(file.name).name)
-        return digest(file, kind)
-
-    monkeypatch.setattr(official_module.hashlib, "file_digest", spy)
-    yield names
-
-
-def test_hashes_of_unchanged_files_are_remembered(tmp_path: Path, hashed: list[str]) -> None:
-    cache, path = tmp_path / "cache" / "deep", tmp_path / "x.json"
-    path.write_text("one")
-    first = file_sha256(path, cache)
-    assert first == file_sha256(path, cache) == file_sha256(path) and len(hashed) == 2
-    assert [kept.name for kept in cache.iterdir()] == ["webshop-sha256.json"]
-    path.write_text("two")
-    os.utime(path, ns=(1, 1))
-    assert file_sha256(path, cache) != first and len(hashed) == 3
-    record = cache / "webshop-sha256.json"
-    for damaged in ("{", "[]", json.dumps({str(path): 3}), json.dumps({str(path): [3, 1]}), "[" * 100_000, "\udcff"):
-        record.write_text(damaged, errors="surrogateescape")
-        hashed.clear()
-        file_sha256(path, cache)
-        assert hashed == ["x.json"]
-    with pytest.raises(DataUnavailableError, match="cannot be read"):
-        file_sha256(tmp_path / "gone")
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, hashed: list[str]) -> None:
-    (tmp_path / "file").write_text("x")
-    for cache in (tmp_path / "file", Path("/proc/nowhere")):
-        assert file_sha256(tmp_path / "file", cache) == file_sha256(tmp_path / "file", cache)
-    assert len(hashed) == 4
