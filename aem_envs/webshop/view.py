@@ -50,7 +50,7 @@ def pieces(view: View) -> list[Piece]:
         case "home":
             found: list[Piece] = [("WebShop", "text"), *head, (SEARCH, "button")]
         case "done":
-            found = [(text, "text") for text in _done_texts(view)]
+            found = [(text, "text") for text in done_texts(view)]
         case "results":
             turns: list[Piece] = [(PREV, "button"), (NEXT, "button")]
             found = [*head, (BACK, "button"), (page_line(view.number, view.total), "text"), *turns[view.number == 1 :]]
@@ -125,7 +125,8 @@ def url(view: View, session: str) -> str:
     return f"http://127.0.0.1:3000/{path}"
 
 
-def _done_texts(view: View) -> list[str]:
+def done_texts(view: View) -> list[str]:
+    """Visible texts of the last page."""
     if view.leak is None:
         return [THANKS]
     bought, (product,) = json.dumps(dict(view.chosen), sort_keys=True), view.products
