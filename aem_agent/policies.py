@@ -5,13 +5,14 @@ What a policy without a model says depends on the texts it gets and its episode'
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from aem_agent.registry import policies
 from aem_agent.types import AgentError, Decision, EpisodePolicy, Policy, Response, TaskRef
+from aem_envs.core import TextEnv
 from aem_envs.plugins import UnknownPluginError, make_expert
 
 Chooser = Callable[[str, dict[str, Any]], str]
@@ -58,7 +59,8 @@ class RandomPolicy(_Modelless):
 
     def start(self, env: Any, task: TaskRef, seed: int) -> EpisodePolicy:
         rng = Random(seed)
-        return _Choosing(lambda observation, info: env.random_action(info, rng))
+        choose = getattr(env, "random_action", partial(TextEnv.random_action, env))  # not every double is a TextEnv
+        return _Choosing(lambda observation, info: choose(info, rng))
 
 
 class ScriptedPolicy(_Modelless):

@@ -238,7 +238,7 @@ class TextEnv(gym.Env[str, str]):
 
     def random_action(self, info: dict[str, Any], rng: Random) -> str:
         """What an agent without an idea does: any admissible action, else a word. Depends on `info` and `rng` alone."""
-        actions = info["admissible_actions"]
+        actions = info.get("admissible_actions")
         if actions:
             return str(actions[int(rng.random() * len(actions))])
         return "".join(rng.choices(ascii_lowercase, k=rng.randint(1, 11)))

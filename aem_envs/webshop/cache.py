@@ -9,11 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on this system: two processes may build the same twice; the second finds the first's
-    fcntl = None  # type: ignore[assignment]
-
 
 class CacheWarning(UserWarning):
     """The cache folder cannot be written, so that what is built lasts as long as the process only."""
@@ -95,7 +90,11 @@ def _remove_leftovers(place: Path) -> None:
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Wait until no other process builds `place`."""
-    if fcntl is None:
+    try:
+        import fcntl
+    except (
+        ImportError
+    ):  # not on this system: two processes may build the same twice, and the second replaces the first's
         yield
         return
     with (place.parent / f".{place.name}.lock").open("a") as lock:

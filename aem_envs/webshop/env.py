@@ -89,7 +89,7 @@ class WebShopEnv(TextEnv):
         self.mode, self.compat = observation_mode, compat
         self._engine = f"{self.store.name}/{self.store.products}-products/nouns-{self.store.tagger}"
         self._number = -1
-        self._split = ""
+        self._id = self._split = self._task_type = ""
         self._goal: Goal | None = None
         self._session: Session | None = None
         self._score: Score | None = None
@@ -247,7 +247,7 @@ class WebShopEnv(TextEnv):
         if self._session is None:
             raise BadStateError("no episode to snapshot: call reset first")
         fields = {
-            "task_id": self._tasks.id(self._number),
+            "task_id": self._id,
             "data_hash": self.store.data_hash,
             "seed": self.begin(None),
             "rng": snapshot.rng_to_json(self.np_random),
@@ -303,15 +303,16 @@ class WebShopEnv(TextEnv):
     def _start(self, split: str, number: int, session: Session) -> None:
         self._goal = self.store.goal(number)
         self._split, self._number, self._session, self._score = split, number, session, None
+        self._id, self._task_type = self._tasks.id(number), self.store.section(self._goal.asin)
 
     def _info(
         self, raw: str, valid: bool | None, error: str | None, parsed: str | None, reason: str | None
     ) -> dict[str, Any]:
         session, worth = self.session, self._score.reward if self._score else 0.0
         return {
-            "task_id": self._tasks.id(self._number),
+            "task_id": self._id,
             "split": self._split,
-            "task_type": self.store.product_section(self.goal.asin),
+            "task_type": self._task_type,
             "seed": self._seed,
             "won": worth == 1.0,
             "score": worth,

@@ -92,7 +92,7 @@ def build_store(
         "kind": kind,
         "products": len(asins),
         "goals": len(goals),
-        "splits": {name: [part.start, part.stop] for name, part in splits.items()},
+        "splits": {name: [splits[name].start, splits[name].stop] for name in catalogue.splits},
         "sections": list(sections),
         "sizes": sizes,
     }
@@ -179,7 +179,7 @@ class Store:
         doc = int(np.searchsorted(self._asins, np.bytes_(name)))
         return doc if doc < self.products and bytes(self._asins[doc]) == name else None
 
-    def product_section(self, asin: str) -> str:
+    def section(self, asin: str) -> str:
         """Section of the shop that a product of this store is in."""
         doc = self.find(asin)
         assert doc is not None

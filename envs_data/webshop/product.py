@@ -90,8 +90,10 @@ class Catalogue(Protocol):
 
     name: str
     """For people and cache folders: "embedded-1000", "official-items_shuffle_1000"."""
-    splits: tuple[str, ...]
-    """Names of the splits, such as ("train", "dev", "test")."""
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, such as ("train", "dev", "test"), the one to train on first."""
+        ...
 
     @property
     def data_hash(self) -> str:
