@@ -20,7 +20,10 @@ SHOP = "WebShop"
 CLICK, QUERY, STATE, NEXT_TASK = "click", "q", "state", "next"
 """Names of the fields that pages send: number of the piece clicked, words searched for, the page's state, next task."""
 
-_ICON = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E%3Cpath d='M1 3h6v4H1z'/%3E%3C/svg%3E"
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'%3E"
+    "%3Cpath fill='%230a5f8f' d='M1 3h6v4H1z'/%3E%3C/svg%3E"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,15 @@ _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 """(words of a category or a search, drawing on 96 by 96 points); the first that fits, the last fits all."""
 
-_COLOURS = dict(
-    pair.split()
-    for pair in ["black #2c2f36", "white #e9e6df", "grey #8b9099", "gray #8b9099", "silver #aeb5bd", "red #c43b3b", "pink #dd7fa3", "purple #7d57b2", "blue #3f74c4", "navy #2b4177", "teal #2c8d8a", "green #4d9257", "yellow #d9b13b", "gold #c59a3a", "orange #d67d35", "brown #86603f", "beige #cfbd9e", "ivory #e4dcc6", "khaki #a99a6b"]
-)
+_COLOURS = {
+    name: shade
+    for line in (
+        "black #2c2f36 white #e9e6df grey #8b9099 gray #8b9099 silver #aeb5bd red #c43b3b pink #dd7fa3",
+        "purple #7d57b2 blue #3f74c4 navy #2b4177 teal #2c8d8a green #4d9257 yellow #d9b13b gold #c59a3a",
+        "orange #d67d35 brown #86603f beige #cfbd9e ivory #e4dcc6 khaki #a99a6b",
+    )
+    for name, shade in zip(line.split()[::2], line.split()[1::2], strict=True)
+}
 _OTHER = ("#5b7c99", "#8a6d9b", "#6f8f5f", "#b0785a", "#4f8c8c", "#a3657a")
 
 

@@ -1,8 +1,8 @@
 """A small web server for the shop: loopback only, one secret address per shopper, nothing of the goal or the score.
 
-A shopper's page has the address `/TOKEN/NUMBER`; what is clicked or searched for is sent to `/TOKEN/do`, which answers with
-the address of the next page. NUMBER counts what was done: a page that is no longer the newest (a second click, the back
-button) changes nothing.
+A shopper's page has the address `/TOKEN/NUMBER`; what is clicked or searched for is sent to `/TOKEN/do`, which answers
+with the address of the next page. NUMBER counts what was done: a page that is no longer the newest (a second click, the
+back button) changes nothing.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -137,9 +138,7 @@ class ShopServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    allow_reuse_address = (
-        os.name == "posix"
-    )  # a port that was just closed is free; elsewhere this would share a used one
+    allow_reuse_address = os.name == "posix"  # where it means: a port that was just closed is free
     request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
@@ -149,10 +148,8 @@ class _Server(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         """Without the name look-up of the class above, which may ask a name server."""
-        self.socket.setsockopt(__import__("socket").SOL_SOCKET, __import__("socket").SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = HOST, self.server_address[1]
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away, or sent nonsense, is none of the shop's business."""
@@ -182,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         if desk is None:
             return
         length = self.headers.get("Content-Length", "")
-        if rest != "do" or not length.isdigit() or int(length) > MAX_BODY:
+        if rest != "do" or not length.isdecimal() or len(length) > 9 or int(length) > MAX_BODY:
             self._refuse(400, "That is no form of this shop.")
             return
         body = self.rfile.read(int(length))
