@@ -33,7 +33,8 @@ class UnreachableError(DataError):
 def new_client(transport: httpx.BaseTransport | None = None) -> httpx.Client:
     """An HTTP client as downloads need it; `transport` in place of the network, for tests."""
     plain = {"Accept-Encoding": "identity"}  # bytes on the way are bytes of the file, so that one can resume
-    return httpx.Client(follow_redirects=True, timeout=60.0, transport=transport, headers=plain)
+    timeout = httpx.Timeout(60.0, connect=15.0)
+    return httpx.Client(follow_redirects=True, timeout=timeout, transport=transport, headers=plain)
 
 
 def fetch(client: httpx.Client, name: str, url: str, part: Path, progress: Progress) -> None:
@@ -48,7 +49,7 @@ def fetch(client: httpx.Client, name: str, url: str, part: Path, progress: Progr
         except httpx.HTTPStatusError as error:
             raise UnreachableError(f"the server answered {error.response.status_code}") from error
         except httpx.TransportError as error:
-            if attempt + 1 == _ATTEMPTS or isinstance(error, httpx.ConnectError):
+            if attempt + 1 == _ATTEMPTS or isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
                 raise UnreachableError(str(error) or type(error).__name__) from error
         except httpx.RequestError as error:
             raise UnreachableError(str(error)) from error
