@@ -9,21 +9,23 @@ from aem_envs.webshop.expert import Noisy, instruction
 from aem_envs.webshop.session import QUERY_FORM
 from aem_envs.webshop.view import NO_RATING, SEP
 
-CANDIDATES = 2
-"""Products opened before the best of them is bought: fifteen actions allow for reading two."""
+CANDIDATES = 4
+"""Products read, as far as the step limit allows, before the best of them is bought."""
 
 _LIMIT = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
 _PRICE = re.compile(r"\$(\d+(?:\.\d+)?)")
 _WORD = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*")
 _IDLE_WORDS = """
-    a about am an and any are as at be been buy by can color colour could do find flavor for from get give has
-    have hello help hi i i'd i'm im in interested is it it's item like looking lower made make me my need needs
-    of on one or order please prefer price product purchase scent search searching shop shopping should show
-    size some something style sure than that the their them there they this to trying up us want where which
-    will with would you your
+    what so old gone here friend mine a about am an and any are as at be been buy by can color colour could do
+    find flavor for from get give has have hello help hi i i'd i'm im in interested is it it's item like looking
+    lower made make me my need needs of on one or order please prefer price product purchase scent search
+    searching shop shopping should show size some something style sure than that the their them there they this
+    to trying up us want where which will with would you your
 """
 _IDLE = frozenset(_IDLE_WORDS.split())
 """Words of instructions that say nothing about the product."""
+
+_EMPTY = ("Instruction:", "…", "Back to Search", "Page n", "< Prev", "Next >")
 
 
 @dataclass
@@ -52,9 +54,10 @@ class SearchExpert(Noisy):
         self._needed: set[str] = set()
         self._items: dict[str, _Item] = {}
         self._open, self._page = "", ""
+        self._max_steps = self._left = 0
 
     def reset(self, env: TextEnv, observation: str, info: dict[str, Any]) -> None:
-        """Start an episode; `env` is asked for random actions only."""
+        """Start an episode; `env` is asked for its step limit and for random actions only."""
         self._env = env
         self._begin(info)
         text = instruction(info["raw_obs"]).lower()
@@ -64,6 +67,7 @@ class SearchExpert(Noisy):
         self._needed = {_plain(word) for word in _WORD.findall(self._text) if word not in _IDLE}
         self._items.clear()
         self._open = self._page = ""
+        self._max_steps = env.max_steps
 
     def act(self, observation: str, info: dict[str, Any]) -> str:
         """The next action."""
@@ -71,6 +75,7 @@ class SearchExpert(Noisy):
             assert self._env is not None
             return self._noted(self._stray(self._env, info))
         actions, parts = info["admissible_actions"], info["raw_obs"].split(SEP)
+        self._left = self._max_steps - int(info["steps"])
         if actions == [QUERY_FORM]:
             return f"search[{' '.join(word for word in _WORD.findall(self._text) if word not in _IDLE) or 'shop'}]"
         if "click[buy now]" in actions:
@@ -92,38 +97,41 @@ class SearchExpert(Noisy):
         return action
 
     def _on_results(self, actions: list[str], parts: list[str]) -> str:
-        links = [action[6:-1] for action in actions if action[6:-1].upper() in parts or action[6:-1] in parts]
-        best, most = "", -1.0
-        for link in links:
-            place = next(n for n, part in enumerate(parts) if part.lower() == link)
-            title, price = " ".join(parts[place + 1 : place + 2]), "".join(parts[place + 2 : place + 3])
-            found = _PRICE.search(price)
-            if found and float(found[1]) > self._limit:
-                continue
-            value = self._coverage(self._items[link].words if link in self._items else _words(title))
-            if link in self._items:
-                value -= 0.001 if len(self._items) < CANDIDATES else -1.0  # one that was read, once enough were
-            if value > most:
-                best, most = link, value
-        if best:
-            return f"click[{best}]"
-        return "click[next >]" if links else f"search[{' '.join(sorted(self._needed)) or 'shop'}]"
+        """Open the unread product whose title covers most, while there is time for it; then the best of those read."""
+        affordable = {}
+        for place, part in enumerate(parts[:-2]):
+            found = _PRICE.search(parts[place + 2])
+            if f"click[{part.lower()}]" in actions and found and float(found[1]) <= self._limit:
+                affordable[part.lower()] = parts[place + 1]
+        unread = [name for name in affordable if name not in self._items]
+        if unread and self._time_for_more(on_item=False):
+            return f"click[{max(unread, key=lambda name: self._coverage(_words(affordable[name])))}]"
+        read = [name for name in affordable if name in self._items]
+        if read:
+            return f"click[{max(read, key=lambda name: self._coverage(self._items[name].words))}]"
+        return "click[next >]" if len(parts) > len(_EMPTY) else f"search[{' '.join(sorted(self._needed)) or 'shop'}]"
 
     def _on_item(self, actions: list[str], parts: list[str]) -> str:
+        """Read what may hold the missing words; buy if nothing is missing or nothing better was or can be read."""
         item = self._items.get(self._open)
         if item is None:
             item = self._items[self._open] = self._first_look(actions, parts)
         missing = self._needed - item.words
         for page in ("features", "description"):
-            if missing and page not in item.pages:
+            if missing and page not in item.pages and self._left >= 2 + self._cost():
                 return f"click[{page}]"
-        rivals = [other for name, other in self._items.items() if name != self._open]
-        worth = self._coverage(item.words)
-        if missing and (len(self._items) < CANDIDATES or any(self._coverage(other.words) > worth for other in rivals)):
+        best = max(self._items.values(), key=lambda other: self._coverage(other.words))
+        if missing and (self._time_for_more(on_item=True) or self._coverage(best.words) > self._coverage(item.words)):
             return "click[< prev]"
-        if item.choices:
-            return f"click[{item.choices.pop()}]"
-        return "click[buy now]"
+        return f"click[{item.choices.pop()}]" if item.choices else "click[buy now]"
+
+    def _time_for_more(self, on_item: bool) -> bool:
+        """Whether another product can be opened, and one of its pages read, before it has to be bought."""
+        return len(self._items) < CANDIDATES and self._left >= 3 + on_item + self._cost()
+
+    def _cost(self) -> int:
+        """Actions that buying any of the products read may take from the page of another."""
+        return 3 + max((len(item.choices) for item in self._items.values()), default=3)
 
     def _first_look(self, actions: list[str], parts: list[str]) -> _Item:
         """Title and options of the page; of each option the value that the instruction names in most words."""
