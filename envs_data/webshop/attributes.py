@@ -94,8 +94,7 @@ _TABLE: dict[Mode, str] = {
         moisture wicking | stay dry when you work hard | sweat has nowhere to stay
         wrinkle free | straight from the suitcase to dinner | no iron needed
         breathable | air moves through all day | never too hot inside
-        lightweight | you will forget that you wear it | adds almost nothing to your bag
-        hand wash only | a little care keeps it beautiful | cold water and a gentle touch
+        lightweight | you will hardly feel it | adds almost nothing to your bag
         wind proof | gusts stay outside | warm on a stormy hill
         reversible | two looks in one | turn it over for a new look
         """,
@@ -182,7 +181,6 @@ _TABLE: dict[Mode, str] = {
         round base | stands safe on any floor | no corners to bump into
         resealable bag | close it and keep it fresh | no clips needed
         glass jar | use it again when it is empty | you see what you get
-        carrying case | all parts stay together | ready for the road
         extra pocket | room for pens and cables | small things find a place
         led display | shows what you need at a glance | bright, but never too bright
         backup battery | keeps time when the power is out | never late again
@@ -206,21 +204,20 @@ _TABLE: dict[Mode, str] = {
     "for": """
         dry skin | no more tight feeling after a shower | brings back what winter took
         sensitive skin | tested by doctors | no itching, no red spots
-        fine lines | smooth where it counts | the mirror will be kind
-        dark spots | a more even tone | day by day a little lighter
-        dark circles | look awake after short nights | nobody will ask if you slept
         damaged hair | split ends get a second chance | repairs what heat has done
         curly hair | shape without weight | waves stay bouncy
         fine hair | more body without weight | lifts from the roots
         sensitive teeth | cold drinks are fun again | gentle where it hurts
         fresh breath | talk up close without worry | clean from front to back
         small spaces | made for rooms where every inch counts | little on the outside, much on the inside
-        living room | looks right next to any couch | brings a corner together
-        dining room | makes every meal a small feast | looks right next to any table
         outdoor use | rain and sun are welcome | stays outside all year
         wide feet | no pressure on the sides | more room where you need it
         plantar fasciitis | takes the load off your heels | walk without pain
         daily wear | simple enough for every day | from office to couch
+        """,
+    "the": """
+        living room | looks right next to any couch | brings a corner together
+        dining room | makes every meal a small feast | looks right next to any table
         """,
 }
 

@@ -1,9 +1,10 @@
 """The embedded catalogue: a web shop made here, any number of products, each a pure function of its number.
 
-Products come in families of four to eight: one kind of product, one price list, one pool of attributes and of values for each
-option. Members are alike but for what shoppers ask: each lacks some of the attributes and values, and half of them cost
-at least forty dollars more than the others, which is above any price limit made for those. What a product lacks is
-mentioned nowhere on its pages.
+Products come in families of four to eight: one kind of product, one price list, one pool of attributes and of values
+for each option. Members are alike but for what shoppers ask. They come in pairs: a cheap one, and a twin that has all
+its attributes and one more, for at least forty dollars more, which is above any price limit made for the cheap one.
+Shoppers who are sent for the dear one ask for the attribute that only it has. What a product lacks is mentioned nowhere
+on its pages.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from itertools import combinations
 from random import Random
 
 from envs_data.webshop import instructions, texts
+from envs_data.webshop.manifest import MANIFEST
 from envs_data.webshop.numbers import (
     SPLITS,
     VERSION,
@@ -24,22 +26,23 @@ from envs_data.webshop.numbers import (
     split_of,
 )
 from envs_data.webshop.options import POOLS
-from envs_data.webshop.product import NO_PRICE, Entry, Goal, Instruction, Product
-from envs_data.webshop.vocabulary import Attribute, Kind, headline
+from envs_data.webshop.product import NO_PRICE, Entry, Goal, Product
+from envs_data.webshop.vocabulary import NOT_NOUNS, Attribute, Kind, headline
 from envs_data.webshop.wares import KINDS
 
 _SHARED = 2
 """Attributes that all of a family have."""
 _VARYING = 5
 """Attributes that some of a family have."""
-_MASKS = tuple(chosen for size in (2, 3, 4) for chosen in combinations(range(_VARYING), size))
-"""Which of the varying attributes a member may have; no two members have the same."""
+_PLACES = tuple(combinations(range(_VARYING), 2))
+"""Which of the varying attributes a cheap member has; no two of them have the same."""
 _GAP = 52
 """Dollars from a family's cheap members to its dear ones, before up to ten dollars of difference among either."""
 _CENTS = (0.99, 0.99, 0.95, 0.49, 0.0, 0.88)
-_WORD = re.compile(r"[a-z]+")
+_WORD = re.compile(r"[a-z]+(?!')\b(?<!'s)")
 
 Draw = Callable[[], float]
+Options = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class EmbeddedCatalogue:
@@ -58,7 +61,7 @@ class EmbeddedCatalogue:
 
     @property
     def data_hash(self) -> str:
-        return hashlib.sha256(f"aem web shop {VERSION} {self.products}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"embedded web shop {VERSION} {MANIFEST} {self.products}".encode()).hexdigest()[:16]
 
     def entries(self) -> Iterator[Entry]:
         """All products in order of their numbers, made as they are asked for."""
@@ -83,8 +86,8 @@ class EmbeddedCatalogue:
         return arranged, ranges
 
     def nouns(self, title: str) -> tuple[str, ...]:
-        """The nouns of a generated title, in order: a word is one if it is a noun anywhere in the shop's own words."""
-        return tuple([word for word in _WORD.findall(title.lower().replace("'s", "")) if word not in OTHER_WORDS])
+        """The nouns of a generated title, in order: all words but those that the shop knows to be none."""
+        return tuple([word for word in _WORD.findall(title.lower()) if word not in NOT_NOUNS])
 
 
 def entry(number: int) -> Entry:
@@ -94,33 +97,32 @@ def entry(number: int) -> Entry:
 
 
 def family_entries(family: int) -> list[Entry]:
-    """All members of a family."""
+    """All members of a family, cheap ones and their dear twins by turns."""
     random = Random(f"web shop {VERSION} family {family}")
     draw = random.random
     # Sections take turns within a round, and rounds differ in where they start.
     turn, position = divmod(family, len(KINDS))
     kind = KINDS[(position + 7 * turn) % len(KINDS)]
-    size = family_size(family)
     pool = random.sample(kind.attributes, _SHARED + _VARYING)
+    shared, varying = pool[:_SHARED], pool[_SHARED:]
     brands = random.sample(texts.BRANDS[kind.section], 3)
     offered = [(name, POOLS[values]) for name, values in kind.options if draw() < 0.85]
-    masks = random.sample(_MASKS, size)
     low, high = kind.prices
     base = low + int(draw() * max(1, high - low - _GAP - 10) * 0.7)
-    dear = random.sample(range(size), size // 2)
-    members = []
-    for member in range(size):
-        varying = [pool[_SHARED + place] for place in masks[member]]
-        prices = _prices(base + (_GAP if member in dear else 0), draw)
-        options = _options(offered, draw)
-        brand = brands[int(draw() * 3)]
-        name = asin(family_start(family) + member)
-        product = _product(name, kind, brand, pool[:_SHARED] + varying, options, prices, draw)
-        first = int(draw() * len(instructions.SHAPES))
-        second = (first + 1 + int(draw() * (len(instructions.SHAPES) - 1))) % len(instructions.SHAPES)
-        human = tuple([_human(kind, pool[:_SHARED], varying, options, shape, draw) for shape in (first, second)])
-        members.append(Entry(product, human, _synthetic(kind, pool[:_SHARED], varying, draw)))
-    return members
+    size, start = family_size(family), family_start(family)
+    members: list[Entry] = []
+    for places in random.sample(_PLACES, (size + 1) // 2):
+        own = [varying[place] for place in places]
+        options = _options(offered, (), draw)
+        extra = [attribute for attribute in varying if attribute not in own][int(draw() * (_VARYING - len(own)))]
+        for price, marks, choice in (
+            (base, own, options),
+            (base + _GAP, [extra, *own], _options(offered, options, draw)),
+        ):
+            name, brand = asin(start + len(members)), brands[int(draw() * len(brands))]
+            product = _product(name, kind, brand, [*shared, *marks], choice, _prices(price, draw), draw)
+            members.append(_entry(product, kind, shared, marks, draw))
+    return members[:size]
 
 
 def _shuffled(items: Sequence[Attribute], draw: Draw) -> list[Attribute]:
@@ -137,16 +139,19 @@ def _prices(base: int, draw: Draw) -> tuple[float, ...]:
     return (round(low, 2), round(low + 1 + int(draw() * 2), 2)) if kind < 0.995 else (NO_PRICE,)
 
 
-def _options(offered: Sequence[tuple[str, tuple[str, ...]]], draw: Draw) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """About half of the values of each option, at least two and at most eight; now and then an option less."""
+def _options(offered: Sequence[tuple[str, tuple[str, ...]]], twin: Options, draw: Draw) -> Options:
+    """About half of the values of each option and all that the twin has, two to eight; now and then an option less."""
+    has = dict(twin)
     options = []
     for name, pool in offered:
         if draw() < 0.06:
             continue
-        values = [value for value in pool if draw() < 0.6]
+        kept = has.get(name, ())
+        chance = 0.2 if kept else 0.5
+        values = [value for value in pool if draw() < chance or value in kept]
         if len(values) < 2:
-            start = int(draw() * (len(pool) - 1))
-            values = [*pool[start : start + 2]]
+            first = int(draw() * (len(pool) - 1))
+            values = [*pool[first : first + 2]]
         options.append((name, tuple(values[:8])))
     return tuple(options)
 
@@ -156,17 +161,17 @@ def _product(
     kind: Kind,
     brand: str,
     attributes: Sequence[Attribute],
-    options: tuple[tuple[str, tuple[str, ...]], ...],
+    options: Options,
     prices: tuple[float, ...],
     draw: Draw,
 ) -> Product:
     """Spread the attributes over title, features and description: each is said somewhere, none of the others is."""
     order = _shuffled(attributes, draw)
-    in_title = 1 + int(draw() * 2.5)
-    described = 1 + int(draw() * 2)
+    in_title = 1 + int(draw() * 1.6)
+    described = 1 if draw() < 0.6 else 0
     rest = order[in_title:]
     # The last ones are said in the description alone, the others on the features page.
-    listed, told = rest[:-described] or order[:1], rest[-described:]
+    listed, told = rest[: len(rest) - described], rest[len(rest) - described :]
     use = int(draw() * len(kind.uses))
     uses = (kind.uses[use], kind.uses[use - 1], kind.uses[use - 2])
     about = int(draw() * len(kind.about))
@@ -186,28 +191,26 @@ def _product(
     )
 
 
-def _wanted(shared: Sequence[Attribute], varying: Sequence[Attribute], count: int, draw: Draw) -> list[Attribute]:
-    """`count` attributes, at least one of them not common to the family."""
-    first = int(draw() * len(varying))
-    others = [*varying[:first], *varying[first + 1 :], *shared]
-    return [varying[first], *_shuffled(others, draw)[: count - 1]]
+def _entry(product: Product, kind: Kind, shared: Sequence[Attribute], marks: Sequence[Attribute], draw: Draw) -> Entry:
+    """The product with two instructions in the manner of people, of different shapes, and a synthetic one."""
+    shapes = len(instructions.SHAPES)
+    shape = int(draw() * shapes)
+    human = []
+    for turn in (shape, (shape + 1 + int(draw() * (shapes - 1))) % shapes):
+        wishes = [(name, values[int(draw() * len(values))]) for name, values in product.options if draw() < 0.8]
+        asked = _wanted(shared, marks, 1 + int(0.4 + draw() * 2.4), draw)
+        human.append(instructions.human(kind, asked, wishes, turn, draw))
+    asked = _wanted(shared, marks, 2 + int(draw() * 2), draw)
+    return Entry(product, tuple(human), instructions.synthetic(kind, asked))
 
 
-def _human(
-    kind: Kind,
-    shared: Sequence[Attribute],
-    varying: Sequence[Attribute],
-    options: tuple[tuple[str, tuple[str, ...]], ...],
-    shape: int,
-    draw: Draw,
-) -> Instruction:
-    asked = _wanted(shared, varying, 1 + int(draw() * 2.6), draw)
-    wishes = [(name, values[int(draw() * len(values))]) for name, values in options if draw() < 0.8]
-    return instructions.human(kind, asked, wishes[:3], shape, draw)
+def _wanted(shared: Sequence[Attribute], marks: Sequence[Attribute], count: int, draw: Draw) -> list[Attribute]:
+    """`count` attributes in any order: what sets the product apart first, what all of its family have last.
 
-
-def _synthetic(kind: Kind, shared: Sequence[Attribute], varying: Sequence[Attribute], draw: Draw) -> Instruction:
-    return instructions.synthetic(kind, _wanted(shared, varying, 2 + int(draw() * 2), draw))
+    A dear product's first mark is what its cheap twin lacks: no wish for it must fit the twin.
+    """
+    apart = [*marks[:1], *_shuffled(marks[1:], draw)] if len(marks) > 2 else _shuffled(marks, draw)
+    return _shuffled([*apart, *_shuffled(shared, draw)][:count], draw)
 
 
 def vocabulary_texts() -> Iterator[str]:
@@ -222,11 +225,3 @@ def vocabulary_texts() -> Iterator[str]:
     yield from (value for pool in POOLS.values() for value in pool)
     yield from instructions.all_words()
     yield from texts.all_words()
-
-
-OTHER_WORDS = frozenset(
-    """
-    a an and by for of on the to with
-    """.split()
-)
-"""Words of titles that are no nouns: adjectives, verbs, small words."""

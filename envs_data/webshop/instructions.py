@@ -16,7 +16,7 @@ class Shape(NamedTuple):
     frame: str
     """%s is the product."""
     product: str
-    """"np": all in one noun phrase; "that": with a relative clause; "should", "sure": with a second sentence; "list"; "first"."""
+    """"np": all in one noun phrase; "that": relative clause; "should" and "sure": a second sentence; "list": commas."""
     options: str
     """"in": behind the noun; "say": a sentence of their own; "list": bare, after commas."""
 
@@ -50,9 +50,9 @@ SHAPES: tuple[Shape, ...] = (
     Shape("buy %s", "np", "in"),
     Shape("i am interested in %s", "that", "say"),
     Shape("im looking to purchase %s", "np", "list"),
-    Shape("for my home i want %s", "list", "say"),
+    Shape("today i want %s", "list", "say"),
     Shape("i need to find %s", "should", "say"),
-    Shape("my old one is gone, so i need %s", "np", "in"),
+    Shape("my mother asked me for %s", "np", "in"),
     Shape("i am searching for %s", "sure", "say"),
     Shape("i want %s", "list", "in"),
     Shape("would you find %s for me", "np", "say"),
@@ -98,16 +98,12 @@ def _predicate(attributes: Iterable[Attribute], be: str, have: str) -> str:
             being.append(attribute.phrase)
         elif attribute.mode == "of":
             being.append(f"made of {attribute.phrase}")
-        elif attribute.mode == "for":
-            being.append(f"good for {attribute.phrase}")
+        elif attribute.purpose:
+            being.append(f"good for {attribute.with_article}")
         else:
             having.append(attribute.with_article)
     said = [f"{be} {_joined(being)}"] if being else []
     return " and ".join([*said, f"{have} {_joined(having)}"] if having else said)
-
-
-def _item(attribute: Attribute) -> str:
-    return f"for {attribute.phrase}" if attribute.mode == "for" else attribute.with_article
 
 
 def _behind(determiner: str, phrase: str) -> str:
@@ -120,7 +116,7 @@ def _product(kind: Kind, wanted: tuple[str, str], attributes: Sequence[Attribute
     if style == "np":
         before = ", ".join(attribute.phrase for attribute in attributes if attribute.before)
         having = [attribute.with_article for attribute in attributes if attribute.mode in ("has", "a")]
-        purposes = [attribute.phrase for attribute in attributes if attribute.mode == "for"]
+        purposes = [attribute.with_article for attribute in attributes if attribute.purpose]
         phrase = _behind(determiner, f"{before} {noun}".lstrip())
         phrase += f" for {_joined(purposes)}" if purposes else ""
         return f"{phrase} with {_joined(having)}" if having else phrase
@@ -132,7 +128,7 @@ def _product(kind: Kind, wanted: tuple[str, str], attributes: Sequence[Attribute
         return f"{bare}. {it} should {_predicate(attributes, 'be', 'have')}"
     if style == "sure":
         return f"{bare}. make sure {it} {_predicate(attributes, be, have)}"
-    return f"{bare}, {', '.join(map(_item, attributes))}"
+    return f"{bare}, {', '.join([attribute.item for attribute in attributes])}"
 
 
 def _options(wishes: Sequence[Wish], style: str, random: Callable[[], float]) -> str:

@@ -67,8 +67,8 @@ def number_of(name: str) -> int:
 def split_of(family: int, kinds: int) -> str:
     """Split of a family, whatever the size of the catalogue: 75 % train, 10 % dev, 15 % test.
 
-    Families go through the kinds of product in rounds. The first round is all train, so that a kind that is asked for in
-    dev or test is one that train sells too; the second and third make up for it.
+    Families go through the kinds of product in rounds. The first round is all train, so that a kind that is asked for
+    in dev or test is one that train sells too; the second and third make up for it.
     """
     turn = family // kinds
     held_out = 0.0 if turn == 0 else 0.375 if turn <= 2 else 0.25

@@ -8,7 +8,7 @@ BRANDS: dict[str, tuple[str, ...]] = {
     section: tuple(names.split())
     for section, names in {
         "beauty": "Lumessa Veloria Fennay Solwyn Marivel Ossenne Pelline Dewra Calista Brisel Tamsel Orvanne",
-        "garden": "Hearthen Oakmere Lindow Fernholt Brackwell Stonlea Marlowen Tilbury Ashgrove Penrow Wickfield Daleby",
+        "garden": "Hearthen Oakmere Lindow Fernholt Brackwell Stonlea Marlowen Tilbury Ashgrove Penrow Daleby",
         "grocery": "Grainley Sunmill Harvo Oatfield Nutmere Bramblo Tastara Millow Coveley Savorin Picklow Berrin",
         "electronics": "Voltrix Nexora Zentia Kyvox Ampero Lumitek Orbix Trivonic Quantel Sonary Datron Pixelo",
         "fashion": "Norvale Trelise Calvesta Wrenly Haldane Mirabo Stridell Oslette Lorvane Penway Quillon Bexley",
@@ -61,9 +61,7 @@ def title(kind: Kind, brand: str, attributes: Sequence[Attribute], use: str, ran
     elif draw < 0.6 and first.before:
         start = f"{brand} {first.in_title} {lead}"
     elif draw < 0.8 and not first.before:
-        start = f"{brand} {lead} {'' if first.mode == 'for' else 'with '}{headline(first.with_article)}"
-        if first.mode == "for":
-            start = f"{brand} {lead} {first.in_title}"
+        start = f"{brand} {lead} {first.in_title if first.purpose else 'with ' + headline(first.with_article)}"
     else:
         start, rest = f"{lead} by {brand}", [*attributes]
     items = [attribute.in_title for attribute in rest]

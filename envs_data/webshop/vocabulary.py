@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-Mode = Literal["is", "has", "a", "of", "for"]
-"""How a sentence takes an attribute: it is X, has X, has a X, is made of X, is good for X."""
+Mode = Literal["is", "has", "a", "of", "for", "the"]
+"""How a sentence takes an attribute: it is X, has X, has a X, is made of X, is good for X, is good for the X."""
 
 _SMALL = frozenset({"a", "an", "and", "by", "for", "in", "of", "on", "the", "to", "with", "your"})
 _ACRONYMS = {word.lower(): word for word in ("GMO", "HDMI", "LED", "TV", "USB")}
@@ -32,6 +32,29 @@ def article(phrase: str) -> str:
     return f"{'an' if vowel else 'a'} {phrase}"
 
 
+NOT_NOUNS = frozenset(
+    word
+    for words in (
+        "a absorbent absorbing adjustable after aging an and artificial assemble at backlit bare big braided brave",
+        "breathable bringing broad busy by cancelling carry certified charging chewy clean cold combing cool cozy",
+        "crispy curly curved daily damaged dancing dark darkening de detachable detangling digital dining drawing",
+        "dried dry drying dual early easy eat efficient elastic electric empty every expandable extra fair fast faux",
+        "fed fine flat fold for free fresh freshly friendly full gaming genuine glossy ground heavy herbal hidden",
+        "high hooded hot hyaluronic iced if in individually indoor install instant insulated it large lasting late",
+        "lazy leave light lightweight little live living long loose loud low magnetic matte mechanical mixed muddy",
+        "natural new no non nosy of oily old on one only operated organic outdoor outside over own padded painted",
+        "paraben picked plantar plated playing popped portable pressed printed proof pure quick quiet rainy reading",
+        "ready real rechargeable recycled removable rented resealable resistant reversible roasted rough round",
+        "running sad sensitive short silent slim slow small smart soft solid sonic sore sparkling stainless stormy",
+        "stretching striped sturdy swimming synthetic tall tempered the thermal thin tinted tired to twice two ultra",
+        "under use virgin waiting walking warm washable washed washing weighted wet whole wicking wide wireless with",
+        "without wooden working woven wrapped young your",
+    )
+    for word in words.split()
+)
+"""Words of generated titles that are no nouns. Those of a possessive ("Women's") are none either: they only limit."""
+
+
 @dataclass(frozen=True)
 class Attribute:
     """One thing that may be true of a product, and how the shop and its customers say it."""
@@ -49,17 +72,27 @@ class Attribute:
 
     @cached_property
     def with_article(self) -> str:
-        return article(self.phrase) if self.mode == "a" else self.phrase
+        return article(self.phrase) if self.mode == "a" else f"the {self.phrase}" if self.mode == "the" else self.phrase
+
+    @cached_property
+    def purpose(self) -> bool:
+        """Whether it says what the product is good for."""
+        return self.mode in ("for", "the")
+
+    @cached_property
+    def item(self) -> str:
+        """In a list of wishes: "non slip", "a rubber sole", "for the living room"."""
+        return f"for {self.with_article}" if self.purpose else self.with_article
 
     @cached_property
     def in_title(self) -> str:
-        """As an item of a title's list."""
-        return headline(f"for {self.phrase}" if self.mode == "for" else self.phrase)
+        """In a title's list."""
+        return headline(f"for {self.phrase}" if self.purpose else self.phrase)
 
     @cached_property
     def bullets(self) -> tuple[str, ...]:
         """Lines of the features page that say so."""
-        heading = proper(f"for {self.phrase}" if self.mode == "for" else self.phrase)
+        heading = proper(self.item if self.purpose else self.phrase)
         plain = [f"{sentence_case(heading)}: {reason}." for reason in self.reasons]
         return (*plain, *(f"{sentence_case(self.in_title)} - {sentence_case(reason)}." for reason in self.reasons))
 
@@ -100,6 +133,7 @@ class Kind:
                 "is": f"{it} {are} {attribute.phrase}",
                 "of": f"{it} {are} made of {attribute.phrase}",
                 "for": f"{it} {are} made for {attribute.phrase}",
+                "the": f"{it} {are} made for the {attribute.phrase}",
                 "has": f"{it} {have} {attribute.phrase}",
                 "a": f"{it} {have} {attribute.with_article}",
             }[attribute.mode]

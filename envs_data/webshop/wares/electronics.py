@@ -11,8 +11,8 @@ ELECTRONICS.sells(
     (18, 160),
     titles="Bluetooth Speaker; Portable Bluetooth Speaker",
     wanted="a: bluetooth speaker; a: portable speaker with bluetooth; a: portable bluetooth speaker",
-    attributes="water resistant, stereo sound, deep bass, fast charging, easy to carry, voice control, shock absorbing, "
-    "usb port, rechargeable, outdoor use",
+    attributes="water resistant, stereo sound, deep bass, fast charging, easy to carry, voice control, "
+    "shock absorbing, usb port, rechargeable, outdoor use",
     options="color=tech, style=looks",
     uses="the pool; camping; kitchen parties; the garden",
     about="It connects to two phones at once; Loud enough for a small party; A loop lets you hang it anywhere",
@@ -22,10 +22,10 @@ ELECTRONICS.sells(
     "wireless earbuds",
     "Headphones › Earbud Headphones › Wireless",
     (18, 170),
-    titles="Wireless Earbuds; Wireless Earphones",
+    titles="Wireless Earbuds; In Ear Earbuds",
     wanted="a pair of: wireless earbuds; some: wireless earbuds; some: wireless earphones",
-    attributes="noise cancelling, water resistant, touch control, fast charging, deep bass, wireless charging, led display, "
-    "voice control, lightweight, stereo sound",
+    attributes="noise cancelling, water resistant, touch control, fast charging, deep bass, wireless charging, "
+    "led display, voice control, lightweight, stereo sound",
     options="color=tech",
     uses="calls; the train; the gym; podcasts",
     about="Three sizes of tips are in the box; They find your phone by themselves; Open the lid and start",
@@ -37,8 +37,8 @@ ELECTRONICS.sells(
     (22, 180),
     titles="Gaming Headset; Over Ear Gaming Headset",
     wanted="a: gaming headset; a: headset for gaming; a: over ear gaming headset",
-    attributes="surround sound, noise cancelling, detachable microphone, ear cushions, plug and play, lightweight, deep bass, "
-    "rechargeable, memory foam, nylon braided",
+    attributes="surround sound, noise cancelling, detachable microphone, ear cushions, plug and play, lightweight, "
+    "deep bass, rechargeable, memory foam, nylon braided",
     options="color=tech, style=plugs",
     uses="late night battles; team play; online classes; streaming",
     about="The band slides to fit any head; A wheel on the side sets the volume; Works with consoles and computers",
@@ -50,8 +50,8 @@ ELECTRONICS.sells(
     (6, 75),
     titles="USB Charger Cable; USB Data Cable",
     wanted="a: usb cable; a: usb charger cable; a: usb data cable",
-    attributes="nylon braided, fast charging, high speed, gold plated, heavy duty, easy to carry, heat resistant, led display, "
-    "quick release, plug and play",
+    attributes="nylon braided, fast charging, high speed, gold plated, heavy duty, easy to carry, heat resistant, "
+    "led display, quick release, plug and play",
     options="color=bright, size=cables, style=plugs, pack=packs",
     uses="the car; the bedside; the office; a long flight",
     about="A strap keeps it tidy; The ends are made in one piece; It fits through most covers",
@@ -63,8 +63,8 @@ ELECTRONICS.sells(
     (7, 78),
     titles="HDMI Cable; HDMI Video Cable",
     wanted="a: hdmi cable; a: hdmi video cable; a: hdmi cord",
-    attributes="gold plated, high speed, nylon braided, heavy duty, plug and play, ultra thin, heat resistant, easy to install, "
-    "surround sound, recycled plastic",
+    attributes="gold plated, high speed, nylon braided, heavy duty, plug and play, ultra thin, heat resistant, "
+    "easy to install, surround sound, recycled plastic",
     options="size=cables, pack=packs",
     uses="the big screen; a projector; meetings; game nights",
     about="Sharp pictures without a flicker; It bends around tight corners; Both ends are the same",
@@ -74,10 +74,10 @@ ELECTRONICS.sells(
     "power banks",
     "Cell Phones & Accessories › Chargers › Power Banks",
     (16, 130),
-    titles="Power Bank; Portable Phone Charger",
+    titles="Power Bank; Power Bank Charger",
     wanted="a: power bank; a: portable phone charger; a: portable charger",
-    attributes="fast charging, led display, wireless charging, ultra thin, easy to carry, water resistant, shock absorbing, "
-    "outdoor use, heat resistant, scratch resistant",
+    attributes="fast charging, led display, wireless charging, ultra thin, easy to carry, water resistant, "
+    "shock absorbing, outdoor use, heat resistant, scratch resistant",
     options="color=tech, style=plugs",
     uses="hikes; long flights; festivals; power cuts",
     about="Enough for three full phones; Four lamps tell how much is left; It fills up while you sleep",
@@ -102,8 +102,8 @@ ELECTRONICS.sells(
     (7, 70),
     titles="Tablet Screen Protector; Tablet Screen Film",
     wanted="a: screen protector for my tablet; a: tablet screen protector; a: screen film for a tablet",
-    attributes="tempered glass, anti glare, scratch resistant, fingerprint resistant, bubble free, case friendly, ultra thin, "
-    "easy to install, touch control, eco friendly",
+    attributes="tempered glass, anti glare, scratch resistant, fingerprint resistant, bubble free, case friendly, "
+    "ultra thin, easy to install, touch control, eco friendly",
     options="size=screens, pack=packs",
     uses="children; drawing with a pen; the workshop; reading in bed",
     about="A frame helps you to place it; Cleaning cloths are in the box; The camera stays free",
@@ -115,8 +115,8 @@ ELECTRONICS.sells(
     (12, 95),
     titles="Laptop Sleeve; Laptop Case",
     wanted="a: laptop sleeve; a: laptop case; a: sleeve for my laptop",
-    attributes="water resistant, shock absorbing, extra pocket, lightweight, zipper closure, faux leather, fleece lining, "
-    "machine washable, padded straps, scratch resistant",
+    attributes="water resistant, shock absorbing, extra pocket, lightweight, zipper closure, faux leather, "
+    "fleece lining, machine washable, padded straps, scratch resistant",
     options="color=home, size=screens",
     uses="the way to work; the library; business trips; school",
     about="It opens wide on three sides; The corners are thick where it counts; It looks good in every meeting",
@@ -128,11 +128,12 @@ ELECTRONICS.sells(
     (28, 190),
     titles="Home Security Camera; Indoor Security Camera",
     wanted="a: home security camera; a: security camera; a: security camera for my home",
-    attributes="night vision, motion detection, two way audio, cloud storage, water resistant, easy to install, rechargeable, "
-    "battery operated, voice control, outdoor use",
+    attributes="night vision, motion detection, two way audio, cloud storage, water resistant, easy to install, "
+    "rechargeable, easy to use, voice control, outdoor use",
     options="color=tech, size=memory, pack=packs",
     uses="the front door; the nursery; the garage; a holiday home",
-    about="Watch on your phone wherever you are; A small lamp shows when it records; It turns its head from side to side",
+    about="Watch on your phone wherever you are; A small lamp shows when it records; "
+    "It turns its head from side to side",
 )
 ELECTRONICS.sells(
     "a watch band",
@@ -141,8 +142,8 @@ ELECTRONICS.sells(
     (9, 82),
     titles="Smart Watch Band; Watch Strap",
     wanted="a: smart watch band; a: band for my watch; a: watch strap",
-    attributes="quick release, magnetic clasp, stainless steel, genuine leather, water resistant, breathable, lightweight, "
-    "sensitive skin, easy to clean, daily wear",
+    attributes="quick release, magnetic clasp, stainless steel, scratch resistant, water resistant, breathable, "
+    "lightweight, sensitive skin, easy to clean, daily wear",
     options="color=bright, size=words, style=looks",
     uses="swimming; the office; training; a night out",
     about="Fits wrists of all ages; Change the look of your watch in a minute; The pin is part of the set",
@@ -155,7 +156,7 @@ ELECTRONICS.sells(
     titles="Alarm Clock Radio; Digital Clock Radio",
     wanted="a: alarm clock radio; a: digital clock with radio; a: clock radio",
     attributes="dual alarms, usb port, backup battery, large numbers, wireless charging, dimmer switch, easy to use, "
-    "stereo sound, led bulbs, battery operated",
+    "stereo sound, led bulbs, silent movement",
     options="color=wood, style=looks",
     uses="the bedside; the kitchen; heavy sleepers; grandparents",
     about="Wake up to music or to a bell; Press the top to sleep a little longer; It keeps your stations",

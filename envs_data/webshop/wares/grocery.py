@@ -11,10 +11,10 @@ GROCERY.sells(
     (10, 88),
     titles="Protein Bars; Protein Snack Bars",
     wanted="a box of: protein bars; some: protein bars; : protein snack bars",
-    attributes="high fiber, gluten free, low sugar, pea protein, keto friendly, soy free, non gmo, individually wrapped, "
-    "plant based, natural flavors",
+    attributes="high fiber, gluten free, low sugar, pea protein, keto friendly, soy free, non gmo, "
+    "individually wrapped, plant based, natural flavors",
     options="flavor=sweet, pack=packs",
-    uses="after training; a late lunch; long drives; hikes",
+    uses="hungry athletes; a late lunch; long drives; hikes",
     about="Chewy in the middle, crisp outside; Keep one in your drawer; Best with a glass of water",
 )
 GROCERY.sells(
@@ -37,8 +37,8 @@ GROCERY.sells(
     (6, 72),
     titles="Herbal Tea Bags; Evening Tea Bags",
     wanted="a box of: herbal tea bags; some: herbal tea bags; some: tea bags",
-    attributes="caffeine free, certified organic, antioxidants, individually wrapped, non gmo, hand picked, natural flavors, "
-    "kosher certified, fair trade, sugar free",
+    attributes="caffeine free, certified organic, antioxidants, individually wrapped, non gmo, hand picked, "
+    "natural flavors, kosher certified, fair trade, sugar free",
     options="flavor=teas, size=counts",
     uses="a sore throat; bedtime; rainy afternoons; iced summers",
     about="Let it steep for five minutes; No strings to fish for; A calm end to a loud day",
@@ -50,8 +50,8 @@ GROCERY.sells(
     (9, 84),
     titles="Trail Mix; Snack Mix",
     wanted="a bag of: trail mix; some: trail mix; some: snack mix",
-    attributes="real fruit, gluten free, low sodium, high protein, non gmo, resealable bag, no preservatives, family size, "
-    "kosher certified, antioxidants",
+    attributes="real fruit, gluten free, low sodium, high protein, non gmo, resealable bag, no preservatives, "
+    "family size, kosher certified, antioxidants",
     options="flavor=sweet, size=ounces, pack=packs",
     uses="the trail; school breaks; road trips; the desk drawer",
     about="A handful keeps you going; Crunchy and chewy in one bite; Pour it over yogurt",
@@ -61,10 +61,10 @@ GROCERY.sells(
     "popcorn",
     "Snacks › Popcorn › Popped",
     (6, 74),
-    titles="Popcorn; Popped Corn Snack",
+    titles="Popcorn; Popcorn Snack",
     wanted="a bag of: popcorn; some: popcorn; some: popped corn",
-    attributes="air popped, gluten free, whole grains, low calorie, non gmo, dairy free, nut free, no artificial colors, "
-    "ready to eat, high fiber",
+    attributes="air popped, gluten free, whole grains, low calorie, non gmo, soy free, nut free, "
+    "no artificial colors, ready to eat, high fiber",
     options="flavor=savory, pack=packs",
     uses="movie nights; parties; the lunch box; game days",
     about="Light as a feather, loud as it should be; No hard bits at the bottom; Open two, one will not be enough",
@@ -77,7 +77,7 @@ GROCERY.sells(
     titles="Hot Sauce; Pepper Hot Sauce",
     wanted="a bottle of: hot sauce; a: hot sauce; some: pepper sauce",
     attributes="small batch, low sodium, gluten free, sugar free, keto friendly, no preservatives, certified organic, "
-    "natural flavors, glass jar, soy free",
+    "natural flavors, hand picked, soy free",
     options="flavor=heats, size=ounces, pack=packs",
     uses="tacos; eggs; wings; brave friends",
     about="Start with three drops; The burn comes slowly; It wakes up any soup",
@@ -89,10 +89,10 @@ GROCERY.sells(
     (8, 82),
     titles="Granola Cereal; Breakfast Granola",
     wanted="a bag of: granola; some: granola cereal; some: breakfast granola",
-    attributes="whole grains, gluten free, high fiber, low sugar, real fruit, certified organic, nut free, resealable bag, "
-    "slow roasted, plant based",
+    attributes="whole grains, gluten free, high fiber, low sugar, real fruit, certified organic, non gmo, "
+    "resealable bag, slow roasted, plant based",
     options="flavor=sweet, size=ounces",
-    uses="breakfast; yogurt bowls; snacks after school; camping",
+    uses="breakfast; yogurt bowls; hungry students; camping",
     about="Big clusters, little dust; Pour cold milk over it; Stays crunchy to the last spoon",
 )
 GROCERY.sells(
@@ -102,8 +102,8 @@ GROCERY.sells(
     (6, 72),
     titles="Crackers; Crispy Crackers",
     wanted="a box of: crackers; some: crispy crackers; some: crackers",
-    attributes="whole grains, gluten free, low sodium, stone ground, non gmo, dairy free, kosher certified, family size, "
-    "no preservatives, low carb",
+    attributes="whole grains, gluten free, low sodium, stone ground, non gmo, soy free, kosher certified, "
+    "family size, no preservatives, low carb",
     options="flavor=savory, pack=packs",
     uses="cheese boards; soup; picnics; dips",
     about="Thin, crisp and a little rough; They do not break when you dip; Made for sharing",
@@ -115,8 +115,8 @@ GROCERY.sells(
     (6, 70),
     titles="Gummy Candy; Chewy Gummy Candy",
     wanted="a bag of: gummy candy; some: gummy candy; some: chewy candy",
-    attributes="sugar free, real fruit, no artificial colors, gluten free, individually wrapped, kosher certified, dairy free, "
-    "plant based, low calorie, resealable bag",
+    attributes="sugar free, real fruit, no artificial colors, gluten free, individually wrapped, kosher certified, "
+    "dairy free, plant based, low calorie, resealable bag",
     options="flavor=fruit, size=pounds",
     uses="party bags; the candy bar; the back seat; office bowls",
     about="Soft when you bite, then chewy; Each piece is shaped like a star; Kids ask for more",
@@ -128,8 +128,8 @@ GROCERY.sells(
     (9, 95),
     titles="Extra Virgin Olive Oil; Virgin Olive Oil",
     wanted="a bottle of: olive oil; some: extra virgin olive oil; some: olive oil",
-    attributes="cold pressed, certified organic, single origin, antioxidants, hand picked, kosher certified, small batch, "
-    "non gmo, family size, keto friendly",
+    attributes="cold pressed, certified organic, single origin, antioxidants, hand picked, kosher certified, "
+    "small batch, non gmo, family size, keto friendly",
     options="flavor=infusions, size=ounces",
     uses="salads; fresh bread; the pan; pasta",
     about="Bright, with a bite at the end; Dark bottles keep it fresh; Pour it over at the very last",
@@ -141,8 +141,8 @@ GROCERY.sells(
     (9, 92),
     titles="Beef Jerky; Beef Jerky Strips",
     wanted="a bag of: beef jerky; some: beef jerky; some: jerky strips",
-    attributes="grass fed, high protein, gluten free, low sugar, no preservatives, low carb, resealable bag, small batch, "
-    "ready to eat, soy free",
+    attributes="grass fed, high protein, gluten free, low sugar, no preservatives, low carb, resealable bag, "
+    "small batch, ready to eat, soy free",
     options="flavor=jerky, size=ounces, pack=packs",
     uses="fishing; the truck; hunting trips; the gym bag",
     about="Tender enough to tear by hand; Dried for a day and a night; It needs no fridge",
@@ -154,8 +154,8 @@ GROCERY.sells(
     (6, 76),
     titles="Instant Oatmeal; Oatmeal Cups",
     wanted="a box of: instant oatmeal; some: oatmeal; some: instant oatmeal",
-    attributes="whole grains, gluten free, high fiber, low sugar, individually wrapped, freeze dried, non gmo, plant based, "
-    "real fruit, high protein",
+    attributes="whole grains, gluten free, high fiber, low sugar, individually wrapped, freeze dried, non gmo, "
+    "plant based, real fruit, high protein",
     options="flavor=sweet, pack=packs",
     uses="cold mornings; busy parents; the dorm; hikers",
     about="Add hot water and stir; Done before the toast; Creamy, never like glue",
@@ -168,7 +168,7 @@ GROCERY.sells(
     titles="Sparkling Water; Sparkling Water Drink",
     wanted="a case of: sparkling water; some: sparkling water; some: water with bubbles",
     attributes="sugar free, caffeine free, natural flavors, low calorie, kosher certified, gluten free, real fruit, "
-    "no artificial colors, low sodium, recycled plastic",
+    "no artificial colors, low sodium, non gmo",
     options="flavor=fruit, pack=packs, style=drinks",
     uses="hot days; dinner guests; the gym; drinks without alcohol",
     about="Fine bubbles that last; Serve it ice cold; A twist on plain water",
