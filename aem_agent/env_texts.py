@@ -19,10 +19,16 @@ class Intro:
     """The task sentence; empty where the environment has no fixed place for it."""
     scene: str
     """The rest, or all of it."""
+    brief: str = ""
+    """The task in fewer words, for small models; empty: as it is."""
 
 
 class EnvText(Protocol):
-    """One environment's texts. Registered in `aem_agent.registry.env_texts` under the environment's id."""
+    """One environment's texts. Registered in `aem_agent.registry.env_texts` under the environment's id.
+
+    `say` and `mean` translate between actions as the environment takes them and as small models say them beside
+    `compact` texts; what they do not know passes unchanged. mean(say(action)) is an action that does the same.
+    """
 
     def intro(self, observation: str) -> Intro:
         """Take the first observation apart."""
@@ -36,9 +42,17 @@ class EnvText(Protocol):
         """Texts that together hold every word the environment can say, for word-level tokenizers; none if unknown."""
         ...
 
+    def say(self, action: str, observation: str) -> str:
+        """An action of the environment, in answer to `observation`, in a small model's words."""
+        ...
+
+    def mean(self, said: str, observation: str) -> str:
+        """The environment's action for what a small model said in answer to `observation`."""
+        ...
+
 
 class AnyText:
-    """Of an environment nothing is known about: texts are taken as they are."""
+    """Of an environment nothing is known about: texts and actions are taken as they are."""
 
     def intro(self, observation: str) -> Intro:
         return Intro("", observation.strip())
@@ -49,12 +63,18 @@ class AnyText:
     def words(self) -> Iterable[str]:
         return ()
 
+    def say(self, action: str, observation: str) -> str:
+        return action
+
+    def mean(self, said: str, observation: str) -> str:
+        return said
+
 
 _ARRIVED_OLD = re.compile(r"You arrive at (loc )[^.\n]{1,60}\. (?=\S)")
 _FILLER = re.compile(r"You arrive at [^.\n]{1,60}\. (?=\S)|\b(?:you|an?|the|and) |,", re.IGNORECASE)
 
 
-class AlfworldText:
+class AlfworldText(AnyText):
     """ALFWorld's texts, in both dialects, with or without the banner line."""
 
     def intro(self, observation: str) -> Intro:

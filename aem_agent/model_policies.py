@@ -93,8 +93,9 @@ class _ModelEpisode:
         self._turn += 1
         response = _checked(await policy.engine.generate(request))
         parsed = policy.parser(response.text)
-        prompter.said(observation, response, parsed.action)
-        return Decision(response, parsed.action, ids, parsed.reason is None, parsed.reason, dropped)
+        action = prompter.mean(parsed.action)
+        prompter.said(observation, response, action)
+        return Decision(response, action, ids, parsed.reason is None, parsed.reason, dropped)
 
 
 class ChatPolicy:
@@ -135,8 +136,9 @@ class _ChatEpisode:
         self._turn += 1
         response = await policy.engine.chat(messages, policy.sampling, seed)
         parsed = policy.parser(response.text)
-        self._prompter.said(observation, response, parsed.action)
-        return Decision(response, parsed.action, (), parsed.reason is None, parsed.reason)
+        action = self._prompter.mean(parsed.action)
+        self._prompter.said(observation, response, action)
+        return Decision(response, action, (), parsed.reason is None, parsed.reason)
 
 
 def _with_stop(sampling: Sampling, spec: PromptSpec) -> Sampling:

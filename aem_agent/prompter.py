@@ -34,13 +34,13 @@ def cached_encoder(tokenizer: TokenizerLike, size: int = 65536) -> Encode:
 class _Transcript:
     """What was said and seen so far, as the parts that a spec makes of it."""
 
-    __slots__ = ("_pending", "_spec", "_texts", "blocks", "first", "head", "turns")
+    __slots__ = ("_pending", "_spec", "_texts", "blocks", "first", "head", "newest", "turns")
 
     def __init__(self, spec: PromptSpec, env_id: str) -> None:
         self._spec = spec
         self._texts: EnvText = env_text(env_id)
         self._pending: tuple[str, Response, str] | None = None
-        self.first = ""
+        self.first = self.newest = ""
         self.head: Parts = ()
         self.turns: list[Exchange] = []
         self.blocks: list[Parts] = []
@@ -49,8 +49,17 @@ class _Transcript:
         """Note the turn that was just answered; what came of it is the next observation."""
         self._pending = (observation, response, action)
 
+    def answer(self, action: str) -> str:
+        """The response to the newest prompt that says `action`, an action of the environment."""
+        return self._spec.answer(self._spec.say(self._texts, action, self.newest))
+
+    def mean(self, said: str) -> str:
+        """The environment's action for what a parser found in the response to the newest prompt."""
+        return self._spec.mean(self._texts, said, self.newest)
+
     def _observe(self, observation: str) -> Exchange | None:
         """Take in the newest observation; returns the turn it completes."""
+        self.newest = observation
         if self._pending is None:
             self.first = observation
             return None

@@ -77,8 +77,16 @@ class PromptSpec(Protocol):
         """The end of the prompt for turn `number` (from 1)."""
         ...
 
-    def answer(self, action: str, thought: str = "") -> str:
-        """The response that says `action`: what demonstrations teach."""
+    def say(self, texts: EnvText, action: str, observation: str) -> str:
+        """An action of the environment, in answer to `observation`, in the words this spec asks for."""
+        ...
+
+    def mean(self, texts: EnvText, said: str, observation: str) -> str:
+        """The environment's action for what was said in these words: the other way round."""
+        ...
+
+    def answer(self, said: str, thought: str = "") -> str:
+        """The response that has `said` as its action: what demonstrations teach."""
         ...
 
     def messages(self, head: Parts, blocks: Sequence[Parts], tail: Parts) -> list[Message]:
@@ -88,7 +96,7 @@ class PromptSpec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlainSpec:
-    """Compact lines for small models: the task, the room, then actions and what they brought.
+    """Compact lines for small models: the task, the room if there is one, then actions and what they brought.
 
     task : put a clean mug in shelf
     room : cabinet 1 sinkbasin 1 shelf 1
@@ -102,7 +110,7 @@ class PlainSpec:
     earlier_turns: Literal["none", "actions"] = "none"
     """What is shown of turns before the window: nothing, or what was said without what it brought."""
     compact: bool = True
-    """Leave out words that carry nothing, where the environment's texts are known."""
+    """Leave out words that carry nothing, and say actions in few words, where the environment's texts are known."""
     admissible: bool = False
     """List the admissible actions."""
     name = "plain"
@@ -119,7 +127,10 @@ class PlainSpec:
     def head(self, texts: EnvText, first: str) -> Parts:
         intro = texts.intro(first)
         scene = self._shown(texts, intro.scene)
-        return (f"task : {intro.task}\nroom : {scene}\n" if intro.task else f"{scene}\n",)
+        if not intro.task:
+            return (f"{scene}\n",)
+        task = intro.brief if self.compact and intro.brief else intro.task
+        return (f"task : {task}\nroom : {scene}\n" if scene else f"task : {task}\n",)
 
     def block(self, texts: EnvText, turn: Exchange) -> Parts:
         return "> ", turn.said, f"{_line_end(turn)}{self._shown(texts, turn.came)}\n"
@@ -132,10 +143,18 @@ class PlainSpec:
 
     def tail(self, texts: EnvText, number: int, observation: str, info: Mapping[str, Any]) -> Parts:
         actions = info.get("admissible_actions") if self.admissible else None
-        return (f"actions : {' ; '.join(actions)}\n", "> ") if actions else ("> ",)
+        if not actions:
+            return ("> ",)
+        return f"actions : {' ; '.join(self.say(texts, action, observation) for action in actions)}\n", "> "
 
-    def answer(self, action: str, thought: str = "") -> str:
-        return f"{action}\n"
+    def say(self, texts: EnvText, action: str, observation: str) -> str:
+        return texts.say(action, observation) if self.compact else action
+
+    def mean(self, texts: EnvText, said: str, observation: str) -> str:
+        return texts.mean(said, observation) if self.compact else said
+
+    def answer(self, said: str, thought: str = "") -> str:
+        return f"{said}\n"
 
     def messages(self, head: Parts, blocks: Sequence[Parts], tail: Parts) -> list[Message]:
         return [{"role": "user", "content": _joined(head, *blocks, tail)}]
@@ -190,7 +209,8 @@ class ThinkActionSpec:
     def head(self, texts: EnvText, first: str) -> Parts:
         intro = texts.intro(first)
         task = f"Your task is to: {_safe(intro.task)}\n" if intro.task else ""
-        return (f"You act in an environment that answers in text.\n{task}At the start you saw: {_safe(intro.scene)}\n",)
+        scene = f"At the start you saw: {_safe(intro.scene)}\n" if intro.scene or not task else ""
+        return (f"You act in an environment that answers in text.\n{task}{scene}",)
 
     def block(self, texts: EnvText, turn: Exchange) -> Parts:
         seen = f"[Observation {turn.number}: '{_safe(turn.seen.strip())}', " if turn.number > 1 else "["
@@ -206,8 +226,14 @@ class ThinkActionSpec:
         listed = f"Your admissible actions are: [{', '.join(map(repr, actions))}].\n" if actions else ""
         return now, seen, _safe(listed), _INSTRUCTION
 
-    def answer(self, action: str, thought: str = "") -> str:
-        return f"<think>{thought}</think><action>{action}</action>"
+    def say(self, texts: EnvText, action: str, observation: str) -> str:
+        return action
+
+    def mean(self, texts: EnvText, said: str, observation: str) -> str:
+        return said
+
+    def answer(self, said: str, thought: str = "") -> str:
+        return f"<think>{thought}</think><action>{said}</action>"
 
     def messages(self, head: Parts, blocks: Sequence[Parts], tail: Parts) -> list[Message]:
         return [{"role": "user", "content": _joined(head, *blocks, tail)}]

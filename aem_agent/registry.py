@@ -22,6 +22,8 @@ parsers.add("think-action", "aem_agent.parsers:ThinkActionParser")
 env_texts: "Registry[Any]" = Registry("env_texts")
 """Environment id to a factory of `aem_agent.env_texts.EnvText`: how prompts read that environment's texts."""
 env_texts.add("aem/ALFWorld-v0", "aem_agent.env_texts:AlfworldText")
+env_texts.add("aem/WebShop-v0", "aem_agent.webshop_text:WebshopText")
+env_texts.add("aem/WebShopBrowser-v0", "aem_agent.webshop_text:WebshopText")
 
 policies: "Registry[Any]" = Registry("policies")
 """Name to a factory `(**options) -> aem_agent.types.Policy` of a policy without a model."""

@@ -38,9 +38,12 @@ class Agent:
         """The model as a policy. Never top-p or top-k: the trainer's log-probs would not know of them."""
         return self._policy.with_sampling(temperature=temperature, entropies=entropies)
 
-    def answer(self, action: str) -> Response:
-        """A response that says `action`: it ends with the spec's stop string, or the end token where there is none."""
-        text = self.spec.answer(action)
+    def answer(self, prompts: TokenPrompter, action: str) -> Response:
+        """A response to the newest prompt of `prompts` that says `action`, an action of the environment.
+
+        It ends with the spec's stop string, or the end token where there is none.
+        """
+        text = prompts.answer(action)
         ids = tuple(self.tokenizer.encode(text))
         stopped = any(text.endswith(stop) for stop in self.spec.stop)
         return Response(text, ids if stopped else (*ids, self.tokenizer.eos_token_id))

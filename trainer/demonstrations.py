@@ -63,7 +63,7 @@ class _Demonstration:
         ids, dropped = self.prompts.prompt(observation, info)
         action = self.expert.act(observation, info)
         self.random.append(bool(getattr(self.expert, "acted_at_random", False)))
-        response = self.owner.agent.answer(action)
+        response = self.owner.agent.answer(self.prompts, action)
         self.prompts.said(observation, response, action)
         return Decision(response, action, ids, dropped_turns=dropped)
 
@@ -122,7 +122,7 @@ def read_recorded(agent: Agent, path: Path) -> Batch:
         prompts, turns = agent.prompter(), []
         for observation, action in steps:
             ids, _ = prompts.prompt(observation, {})
-            response = agent.answer(action)
+            response = agent.answer(prompts, action)
             prompts.said(observation, response, action)
             turns.append((ids, response.token_ids, True))
         if won:

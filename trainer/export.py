@@ -59,14 +59,14 @@ def corpus(config: TrainConfig, pools: Sequence[Sequence[TaskRef]]) -> Iterator[
             while not done:
                 number += 1
                 admissible = info.get("admissible_actions") or []
-                yield from admissible
+                yield from (spec.say(texts, other, observation) for other in admissible)
                 action = expert.act(observation, info)
                 if admissible and rng.random() < config.warmstart.explore_noise:
-                    action = rng.choice(admissible)
+                    action = env.random_action(info, rng)
                 seen = observation
                 observation, _, terminated, truncated, info = env.step(action)
                 done = terminated or truncated
-                said = spec.answer(action)
+                said = spec.answer(spec.say(texts, action, seen))
                 yield from _texts(spec.block(texts, Exchange(number, seen, said, said, action, observation)))
                 yield from _texts(spec.tail(texts, number + 1, observation, info))
         env.close()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from envs_data.alfworld.vocabulary import OBJECTS, RECEPTACLES, spoken
+from envs_data.webshop.generator import vocabulary_texts
 
 _PHRASES = (
     "-= Welcome to TextWorld, ALFRED! =-\n\nYou are in the middle of a room.",
@@ -27,3 +28,21 @@ def alfworld_words(objects: int = 8, receptacles: int = 40) -> Iterator[str]:
         for kind in kinds:
             yield spoken(kind)  # tasks name types, which are words of their own where numbers are merged
             yield from (f"{spoken(kind)} {number}" for number in range(1, highest + 1))
+
+
+_SHOP_PHRASES = (
+    "task : under - > \n search open choose buy back next prev description features reviews < r c q",
+    "results page no results item home done, [...]",
+    "WebShop Instruction: Search Back to Search Page (Total results: ) Next > < Prev [SEP] $ Price: Rating: N.A.",
+    "Description Features Reviews Buy Now, and price lower than dollars. Thank you for shopping with us! click[ ]",
+)
+
+
+def webshop_words(highest: int = 1000) -> Iterator[str]:
+    """All that the generated shop can say, fixed words of pages and actions, small numbers, and prices in whole tens
+    up to `highest`, as they are and as instructions write them.
+    """
+    yield from _SHOP_PHRASES
+    yield from vocabulary_texts()
+    yield from map(str, range(1, 61))
+    yield from (f"{price} {price}.00" for price in range(10, highest + 1, 10))

@@ -1,0 +1,180 @@
+"""The web shop's texts: what a page says, in few words, and its actions as a small model says them.
+
+    observation                                              compact
+    … Page 1 (Total results: 2) [SEP] Next > [SEP] B0AB [SEP]    results page 1
+    Lumo Running Shoes, Non Slip [SEP] $23.5 [SEP] …             1 Lumo Running Shoes Non Slip 30
+                                                             2 …
+    … [SEP] < Prev [SEP] color [SEP] red [SEP] navy blue     item
+    [SEP] Lumo Running Shoes … [SEP] Buy Now                 color, red, navy blue
+
+A click on the first product is "open 1", on an option "choose navy blue", on a button "buy", "back", "next", "prev",
+"description", "features", "reviews"; a search is "search red shoes". Product codes are never said: a word-level model
+would have to learn a thousand of them. All this follows from the observation alone, in mode `text`; observations of
+other modes, and what is not understood, pass unchanged.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from math import ceil
+from typing import Literal, NamedTuple
+
+from aem_agent.env_texts import AnyText, Intro
+from aem_agent.model.vocabulary import webshop_words
+
+SEP = " [SEP] "
+"""Stands between the visible texts of a page."""
+
+_PAGE = re.compile(r"Page (\d+) \(Total results: \d+\)")
+_PRICE = re.compile(r"(?:Price: )?\$([\d.]+)(?: to \$([\d.]+))?")
+_ASIN = re.compile(r"[A-Za-z0-9]{1,10}")
+_LIMIT = re.compile(r",? and price lower than (\d+)\.00 dollars")
+_FILLER = re.compile(r"\b(?:an?|the|and|by|with|for|of) |,", re.IGNORECASE)
+_PREFIX = re.compile(r"^< ?([rcq]) ?> ?")
+_SAID = re.compile(r"(search|open|choose)\b\s*(.+)", re.DOTALL)
+_AFTER_OPTIONS = 7
+"""Texts of an item's page behind its options: title, price, rating, three sub-pages, the purchase."""
+
+_WORDS = {
+    "back to search": "back",
+    "next >": "next",
+    "< prev": "prev",
+    "buy now": "buy",
+    "description": "description",
+    "features": "features",
+    "reviews": "reviews",
+}
+"""Button → the word for it."""
+_CLICKS = {word: f"click[{button}]" for button, word in _WORDS.items()}
+
+
+class Page(NamedTuple):
+    """A page, taken apart."""
+
+    name: Literal["home", "results", "item", "text", "done"]
+    number: int = 0
+    """Of a page of results."""
+    products: tuple[tuple[str, str, str], ...] = ()
+    """(asin, title, price tag) of the results."""
+    texts: tuple[str, ...] = ()
+    """Option names and values of an item's page; lines of its sub-pages."""
+
+
+class WebshopText:
+    """WebShop's texts in observation mode `text`."""
+
+    def intro(self, observation: str) -> Intro:
+        """The instruction is the task; the home page shows nothing else."""
+        _, found, rest = observation.partition(f"Instruction:{SEP}")
+        if not found:
+            return AnyText().intro(observation)
+        task = rest.partition(SEP)[0].strip()
+        return Intro(task, "", _brief(_LIMIT.sub(r" under \1", task)))
+
+    def compact(self, observation: str) -> str:
+        """Pages without instruction, buttons, ratings, commas and small words; results numbered; of an item's page the
+        options only, its title and price having stood among the results.
+
+        Prices are rounded up to whole tens of dollars, as the limits of instructions are ("under 40" there, for "price
+        lower than 40.00 dollars"): what costs $30.01 to $40 costs "40".
+        """
+        return _compact(observation)
+
+    def words(self) -> Iterable[str]:
+        return webshop_words()
+
+    def say(self, action: str, observation: str) -> str:
+        """ "click[b0ab]" → "open 1", …"""
+        page = read(observation)
+        verb, found, argument = action.strip().partition("[")
+        if page is None or not found or not argument.endswith("]"):
+            return action
+        argument = " ".join(argument[:-1].lower().split())
+        if verb == "search":
+            return f"search {argument}"
+        if verb != "click":
+            return action
+        if argument in _WORDS:
+            return _WORDS[argument]
+        numbers = [n for n, (asin, _, _) in enumerate(page.products, 1) if asin.lower() == argument]
+        return f"open {numbers[0]}" if numbers else f"choose {argument}"
+
+    def mean(self, said: str, observation: str) -> str:
+        """ "open 1" → "click[b0ab]", …; an option is found also where its spaces differ ("2 xl" for "2xl")."""
+        page = read(observation)
+        if page is None:
+            return said
+        if said in _CLICKS:
+            return _CLICKS[said]
+        match = _SAID.fullmatch(said)
+        verb, rest = match.groups() if match else ("", "")
+        if verb == "search":
+            words = _PREFIX.sub(r"<\1> ", rest)
+            return f"search[{words}]"
+        if verb == "open" and rest.isascii() and rest.isdigit() and 1 <= int(rest[:3]) <= len(page.products):
+            return f"click[{page.products[int(rest[:3]) - 1][0].lower()}]"
+        if verb == "choose":
+            values = [text.lower() for text in page.texts] if page.name == "item" else []
+            alike = [value for value in values if _squeezed(value) == _squeezed(rest)]
+            return f"click[{rest if rest in values or not alike else alike[0]}]"
+        return said
+
+
+@lru_cache(maxsize=16384)
+def read(observation: str) -> Page | None:
+    """The page that an observation in mode `text` shows; None for any other text."""
+    texts = observation.split(SEP)
+    if texts[0] == "WebShop":
+        return Page("home")
+    if texts[0].startswith("Thank you for shopping"):
+        return Page("done")
+    if texts[0] != "Instruction:" or "Back to Search" not in texts:
+        return None
+    rest = texts[texts.index("Back to Search") + 1 :]
+    if heading := _PAGE.fullmatch(rest[0] if rest else ""):
+        start = rest.index("Next >") + 1 if "Next >" in rest else len(rest)
+        return Page("results", int(heading[1]), tuple(_products(rest[start:])))
+    if rest[-1:] == ["Buy Now"]:
+        return Page("item", texts=tuple(rest[1:-_AFTER_OPTIONS]))
+    return Page("text", texts=tuple(rest[1:]))
+
+
+def _products(texts: list[str]) -> Iterable[tuple[str, str, str]]:
+    """(asin, title, price tag); the price ends a product, wherever a title has odd parts or none."""
+    start = 0
+    for place, text in enumerate(texts):
+        ends = place + 1 == len(texts) or _ASIN.fullmatch(texts[place + 1])
+        if place > start and ends and _PRICE.fullmatch(text):
+            yield texts[start], SEP.join(texts[start + 1 : place]), text
+            start = place + 1
+
+
+@lru_cache(maxsize=16384)
+def _compact(observation: str) -> str:
+    page = read(observation)
+    if page is None:
+        return observation.strip()
+    if page.name == "results":
+        lines = [f"{n} {_brief(title)} {tens(price)}" for n, (_, title, price) in enumerate(page.products, 1)]
+        return "\n".join([f"results page {page.number}", *lines]) if lines else "no results"
+    if page.name == "item":
+        return f"item\n{', '.join(page.texts)}"
+    return _brief(" ".join(page.texts)) if page.name == "text" else page.name
+
+
+def tens(price_tag: str) -> str:
+    """A price rounded up to whole tens of dollars: "$23.5" is "30", "$12.0 to $34.0" is "20 - 40"."""
+    found = _PRICE.fullmatch(price_tag)
+    try:
+        ends = [str(10 * ceil(float(price) / 10)) for price in found.groups() if price] if found else []
+        return " - ".join(dict.fromkeys(ends))
+    except (ValueError, OverflowError):  # "$1.2.3"
+        return ""
+
+
+def _brief(text: str) -> str:
+    return " ".join(_FILLER.sub("", text).split())
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
