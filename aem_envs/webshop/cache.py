@@ -1,6 +1,7 @@
 """A folder made once and shared by all processes of a machine: built beside its place, then renamed into it."""
 
 import atexit
+import errno
 import os
 import shutil
 import tempfile
@@ -41,8 +42,6 @@ def shared_folder(place: Path, sound: Callable[[Path], bool], build: Callable[[P
                 _remove_leftovers(place)
                 _build_at(place, build)
             return place
-    except PermissionError as error:
-        problem: OSError = error
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise
@@ -59,8 +58,7 @@ def shared_folder(place: Path, sound: Callable[[Path], bool], build: Callable[[P
     return folder
 
 
-_READ_ONLY = (30, 13, 1)
-"""EROFS, EACCES, EPERM."""
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def _build_at(place: Path, build: Callable[[Path], None]) -> None:

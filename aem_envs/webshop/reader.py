@@ -39,6 +39,9 @@ class _Item:
     """Sub-pages read."""
 
 
+_NOTHING = _Item(set())
+
+
 class SearchExpert(Noisy):
     """Plays by what the pages say, through `info["raw_obs"]` and the admissible actions only.
 
@@ -54,6 +57,7 @@ class SearchExpert(Noisy):
         self._needed: set[str] = set()
         self._items: dict[str, _Item] = {}
         self._open, self._page = "", ""
+        self._chosen: set[str] = set()
         self._max_steps = self._left = 0
 
     def reset(self, env: TextEnv, observation: str, info: dict[str, Any]) -> None:
@@ -67,6 +71,7 @@ class SearchExpert(Noisy):
         self._needed = {_plain(word) for word in _WORD.findall(self._text) if word not in _IDLE}
         self._items.clear()
         self._open = self._page = ""
+        self._chosen.clear()
         self._max_steps = env.max_steps
 
     def act(self, observation: str, info: dict[str, Any]) -> str:
@@ -92,8 +97,11 @@ class SearchExpert(Noisy):
         name = action.removeprefix("click[").removesuffix("]")
         if name in ("features", "description"):
             self._page = name
+        elif name in self._items.get(self._open, _NOTHING).choices:
+            self._chosen.add(name)
         elif len(name) == 10 and name.isalnum():
             self._open = name
+            self._chosen.clear()
         return action
 
     def _on_results(self, actions: list[str], parts: list[str]) -> str:
@@ -121,9 +129,16 @@ class SearchExpert(Noisy):
             if missing and page not in item.pages and self._left >= 2 + self._cost():
                 return f"click[{page}]"
         best = max(self._items.values(), key=lambda other: self._coverage(other.words))
-        if missing and (self._time_for_more(on_item=True) or self._coverage(best.words) > self._coverage(item.words)):
+        if (
+            missing
+            and not self._chosen
+            and (self._time_for_more(on_item=True) or self._coverage(best.words) > self._coverage(item.words))
+        ):
             return "click[< prev]"
-        return f"click[{item.choices.pop()}]" if item.choices else "click[buy now]"
+        for value in item.choices:
+            if value not in self._chosen:
+                return f"click[{value}]"
+        return "click[buy now]"
 
     def _time_for_more(self, on_item: bool) -> bool:
         """Whether another product can be opened, and one of its pages read, before it has to be bought."""

@@ -125,7 +125,7 @@ def is_sound(folder: Path, name: str, kind: GoalKind, data_hash: str, tagger: st
         return tuple(meta[key] for key in ("version", "name", "kind", "data_hash", "tagger")) == wanted and all(
             (folder / file).stat().st_size == size for file, size in sizes.items()
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StoreError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StoreError):
         return False
 
 
