@@ -22,6 +22,7 @@ from envs_data.webshop.numbers import (
     family_of,
     family_size,
     family_start,
+    kind_of,
     number_of,
     split_of,
 )
@@ -100,9 +101,7 @@ def family_entries(family: int) -> list[Entry]:
     """All members of a family, cheap ones and their dear twins by turns."""
     random = Random(f"web shop {VERSION} family {family}")
     draw = random.random
-    # Sections take turns within a round, and rounds differ in where they start.
-    turn, position = divmod(family, len(KINDS))
-    kind = KINDS[(position + 7 * turn) % len(KINDS)]
+    kind = KINDS[kind_of(family, len(KINDS))]
     pool = random.sample(kind.attributes, _SHARED + _VARYING)
     shared, varying = pool[:_SHARED], pool[_SHARED:]
     brands = random.sample(texts.BRANDS[kind.section], 3)

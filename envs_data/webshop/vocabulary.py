@@ -28,7 +28,7 @@ def headline(text: str) -> str:
 def article(phrase: str) -> str:
     """`phrase` behind "a" or "an", by its first sound."""
     sound = phrase.lower()
-    vowel = sound.startswith("hdmi") or (sound[0] in "aeiou" and not sound.startswith("us"))
+    vowel = sound.startswith(("hdmi", "led ")) or (sound[0] in "aeiou" and not sound.startswith("us"))
     return f"{'an' if vowel else 'a'} {phrase}"
 
 

@@ -5,7 +5,7 @@ from envs_data.webshop.wares.shelf import Shelf
 ELECTRONICS = Shelf("electronics", "Electronics")
 
 ELECTRONICS.sells(
-    "a bluetooth speaker",
+    "a Bluetooth speaker",
     "bluetooth speakers",
     "Portable Audio & Video › Speakers › Bluetooth",
     (18, 160),
@@ -44,7 +44,7 @@ ELECTRONICS.sells(
     about="The band slides to fit any head; A wheel on the side sets the volume; Works with consoles and computers",
 )
 ELECTRONICS.sells(
-    "a usb cable",
+    "a USB cable",
     "usb cables",
     "Computers & Accessories › Cables › USB Cables",
     (6, 75),
@@ -57,7 +57,7 @@ ELECTRONICS.sells(
     about="A strap keeps it tidy; The ends are made in one piece; It fits through most covers",
 )
 ELECTRONICS.sells(
-    "a hdmi cable",
+    "a HDMI cable",
     "hdmi cables",
     "Television & Video › Accessories › HDMI Cables",
     (7, 78),
@@ -83,7 +83,7 @@ ELECTRONICS.sells(
     about="Enough for three full phones; Four lamps tell how much is left; It fills up while you sleep",
 )
 ELECTRONICS.sells(
-    "a tv mount",
+    "a TV mount",
     "tv wall mounts",
     "Television & Video › Accessories › Mounts",
     (18, 150),

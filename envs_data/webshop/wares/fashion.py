@@ -62,7 +62,7 @@ FASHION.sells(
     "Men › Clothing › Shirts",
     (10, 90),
     titles="Men's T Shirt; Men's Crew T Shirt",
-    wanted="a: men's t shirt; a: t shirt for men; some: men's t shirts",
+    wanted="a: men's t shirt; a: t shirt for men",
     attributes="machine washable, moisture wicking, organic cotton, slim fit, short sleeves, quick drying, "
     "wrinkle free, fade resistant, breathable, daily wear",
     options="color=clothes, size=letters, style=necks",

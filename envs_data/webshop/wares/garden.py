@@ -49,7 +49,7 @@ GARDEN.sells(
     "Bedding › Sheets & Pillowcases › Sheet Sets",
     (22, 160),
     titles="Bed Sheet Set; Bed Sheets",
-    wanted="a: bed sheet set; a set of: bed sheets; some: bed sheets",
+    wanted="a: bed sheet set; a: set of bed sheets",
     attributes="machine washable, extra soft, wrinkle free, breathable, organic cotton, fade resistant, "
     "stain resistant, eco friendly, lightweight, sensitive skin",
     options="color=home, size=beds, style=looks",

@@ -118,7 +118,7 @@ GROCERY.sells(
     attributes="sugar free, real fruit, no artificial colors, gluten free, individually wrapped, kosher certified, "
     "dairy free, plant based, low calorie, resealable bag",
     options="flavor=fruit, size=pounds",
-    uses="party bags; the candy bar; the back seat; office bowls",
+    uses="party bags; sweet tables; the back seat; office bowls",
     about="Soft when you bite, then chewy; Each piece is shaped like a star; Kids ask for more",
 )
 GROCERY.sells(
