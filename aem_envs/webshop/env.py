@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Literal, get_args
 
-from envs_data.webshop.nouns import TaggerName
-
 from aem_envs import snapshot
 from aem_envs.actions import shown, unusable
-from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv, one_of
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
 from aem_envs.webshop.reward import Score, score
 from aem_envs.webshop.session import QUERY_FORM, Session
 from aem_envs.webshop.sources import SourceName, open_shop
 from aem_envs.webshop.state import plain_state, restore
 from aem_envs.webshop.tasks import Tasks
 from aem_envs.webshop.view import SEP, plain_text, rich_text, url
+from envs_data.webshop.nouns import TaggerName
 from envs_data.webshop.product import GOAL_KINDS, Goal, GoalKind
 
 ObservationMode = Literal["text", "text_rich", "html", "url"]
 
-_ACTION = re.compile(r"(.+)\[(.+)\]", re.DOTALL)
+_ACTION = re.compile(r"(.+?)\[(.+)\]", re.DOTALL)
+_ORIGINAL_ACTION = re.compile(r"(.+)\[(.+)\]")
+_LINE_BREAK = re.compile(r"[\r\n]")
 _FORMAT = "aem/WebShop-v0"
 _FIELDS: dict[str, type] = {
     "task_id": str,
@@ -46,8 +47,8 @@ class WebShopEnv(TextEnv):
         products: Embedded: how many (1000). Official: only the first so many of the file; all if None.
         goals: "human" (instructions as people write them; default) or "synthetic" (one per combination of options).
         observation_mode: "text" (default), "text_rich" (marks buttons), "html" or "url".
-        compat: "original" brings the original's quirks back: the score on the last page, and the first goal of a split
-            is never drawn. None (default): neither.
+        compat: "original" brings the original's quirks back: the score on the last page; the first goal of a split is
+            never drawn; what has a bracket of its own cannot be clicked. None (default): none of them.
         tagger: Official: finds nouns in titles, for the reward: "spacy", "lexicon", or "auto" (spacy if installed).
         data: Folder of the official files, or the products file; default `$WEBSHOP_DATA`.
         cache: Folder for the store built from the catalogue; default `$AEM_CACHE`, else the user's cache folder.
@@ -177,15 +178,19 @@ class WebShopEnv(TextEnv):
             raise self.reset_needed(started=self._goal is not None)
         session = self.session
         error = unusable(action)
-        parsed, reward = None, 0.0
+        parsed, reward, reason = None, 0.0, None
         if error is None:
-            parsed, error = self._do(action)
-        bought = session.page == "done"
+            try:
+                parsed, error = self._do(action)
+            except InfrastructureError as broken:  # a browser's; the text environment stands on nothing that breaks
+                error = reason = f"infra:{type(broken).__name__}: {broken}"
+        bought = session.page == "done" and reason is None
         if bought:
             self._score = self._judge()
             reward = self._score.reward
         self._steps += 1
-        reason = "max_steps" if not bought and self._steps >= self.max_steps else None
+        if not (bought or reason) and self._steps >= self.max_steps:
+            reason = "max_steps"
         self._running = not bought and reason is None
         observation, raw = self._observe()
         if self.render_mode:
@@ -194,13 +199,13 @@ class WebShopEnv(TextEnv):
 
     def _do(self, action: str) -> tuple[str | None, str | None]:
         """Carry out an action: (how it was understood, why it was not accepted)."""
-        match = _ACTION.match(action.strip())
+        match = (_ORIGINAL_ACTION if self.compat else _ACTION).match(action.strip())
         if match is None:
             return None, "an action is search[words] or click[thing]"
         verb, argument = match[1], match[2].lower()
         parsed = f"{verb}[{argument}]"
         if verb == "search":
-            self._search(argument)
+            self._search(_LINE_BREAK.sub(" ", argument))  # a search bar has one line
         elif verb != "click":
             return parsed, f"unknown action {verb[:40]!r}: an action is search[words] or click[thing]"
         elif not self._click(argument):
@@ -212,6 +217,9 @@ class WebShopEnv(TextEnv):
 
     def _click(self, thing: str) -> bool:
         return self.session.click(thing)
+
+    def _actions(self) -> list[str]:
+        return self.session.actions()
 
     def _observe(self) -> tuple[str, str]:
         """(the observation in this environment's mode, the page as text)."""
@@ -316,7 +324,7 @@ class WebShopEnv(TextEnv):
             "seed": self._seed,
             "won": worth == 1.0,
             "score": worth,
-            "admissible_actions": session.actions(),
+            "admissible_actions": self._actions(),
             "action_valid": valid,
             "action_error": error,
             "parsed_action": parsed,
