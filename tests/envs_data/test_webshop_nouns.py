@@ -30,6 +30,7 @@ def lexicon() -> LexiconTagger:
         ("Shampoo (13.5 oz), 3/4 cup & 2kg ™ ®", "shampoo oz cup kg"),  # numbers and signs are none
         ("802.11ac router", "802.11ac router"),
         ("L'Oréal cream", "l'oréal cream"),
+        ("L’Oréal cream", "l'oréal cream"),
         ("it is very quickly", ""),
         ("", ""),
         (" \n ", ""),

@@ -81,3 +81,17 @@ def test_a_record_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(stream, "LONGEST", 1000)
     assert "longer than 1000" in _fault(tmp_path, '[{"a": "' + "x" * 5000 + '"}]')
     assert list(read_items(_file(tmp_path, json.dumps([{"a": "x" * 900}] * 3)))) == [{"a": "x" * 900}] * 3
+
+
+def test_a_long_record_is_not_parsed_over_and_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(json.JSONDecoder):
+        tries = 0
+
+        def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
+            Counting.tries += 1
+            return super().raw_decode(s, idx)
+
+    monkeypatch.setattr(stream, "_CHUNK", 10)
+    monkeypatch.setattr(stream, "_DECODER", Counting())
+    assert len(list(read_items(_file(tmp_path, json.dumps([{"a": "x" * 100_000}]))))) == 1
+    assert Counting.tries < 20  # twice as much text every time, not ten characters more
