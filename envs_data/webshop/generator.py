@@ -179,7 +179,7 @@ def _product(
         asin=name,
         title=texts.title(kind, brand, order[:in_title], uses[2], draw),
         description=texts.description(kind, brand, told, uses, kind.about[about] + ".", draw),
-        bullets=texts.bullets(kind, listed, spare[: max(1, 3 - len(listed))], draw),
+        bullets=texts.bullets(kind, listed, spare[: max(0, 3 - len(listed))], draw),
         category=kind.section,
         query=kind.query,
         product_category=kind.path,

@@ -52,7 +52,7 @@ ELECTRONICS.sells(
     wanted="a: usb cable; a: usb charger cable; a: usb data cable",
     attributes="nylon braided, fast charging, high speed, gold plated, heavy duty, easy to carry, heat resistant, "
     "led display, quick release, plug and play",
-    options="color=bright, size=cables, style=plugs, pack=packs",
+    options="color=bright, size=cables, style=plugs",
     uses="the car; the bedside; the office; a long flight",
     about="A strap keeps it tidy; The ends are made in one piece; It fits through most covers",
 )

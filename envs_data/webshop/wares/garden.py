@@ -65,7 +65,7 @@ GARDEN.sells(
     wanted="a set of: throw pillow covers; some: cushion covers; : covers for my throw pillows",
     attributes="machine washable, hidden zipper, soft velvet, fade resistant, reversible, wrinkle free, living room, "
     "outdoor use, hand painted, stain resistant",
-    options="color=earth, size=cushions, pack=packs, style=looks",
+    options="color=earth, size=cushions, pack=packs",
     uses="a tired sofa; the porch; reading chairs; the guest bed",
     about="Change them with the season; The filling is sold apart; Corners are cut so that they do not stand off",
 )
