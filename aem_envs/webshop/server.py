@@ -104,7 +104,7 @@ class ShopServer:
                 f"cannot serve the shop on {HOST}:{port} ({getattr(error, 'strerror', None) or error}): "
                 "choose another port, or port 0 for any free one"
             ) from error
-        self._owner = os.getpid()
+        self._owner, self._closed = os.getpid(), False
         self.port: int = self._server.server_address[1]
         self._server.names = {f"{HOST}:{self.port}", f"localhost:{self.port}"}
         self._thread = threading.Thread(
@@ -126,10 +126,19 @@ class ShopServer:
         """No desk is open."""
         return not self._server.desks
 
+    @property
+    def closed(self) -> bool:
+        """`close` was called."""
+        return self._closed
+
     def close(self) -> None:
         """Stop serving and free the port; harmless when repeated."""
+        self._closed = True
         self._server.desks.clear()
         if self._owner == os.getpid() and self._thread.is_alive():
+            if self._thread is threading.current_thread():  # a garbage collection may call from anywhere
+                threading.Thread(target=self.close, daemon=True).start()
+                return
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()

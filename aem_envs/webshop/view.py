@@ -1,6 +1,7 @@
 """Pages of the shop as data, and as the two texts that agents read. `html` makes the third form of them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,23 +84,32 @@ def page_line(number: int, total: int) -> str:
 
 def plain_text(view: View) -> str:
     """Observation mode `text`: visible texts, separated."""
-    return SEP.join(text.strip() for text, _ in pieces(view))
+    return joined(pieces(view))
+
+
+def joined(found: Sequence[Piece]) -> str:
+    """Texts of a page as the mode `text` writes them."""
+    return SEP.join(text.strip() for text, _ in found)
 
 
 def rich_text(view: View) -> str:
     """Observation mode `text_rich`: a line for each visible text, buttons marked, those already used marked as such."""
-    clicked = {value for _, value in view.chosen} if view.page == "item" else set()
+    clicked = frozenset(value for _, value in view.chosen) if view.page == "item" else view.visited
+    return marked(pieces(view), clicked)
+
+
+def marked(found: Sequence[Piece], clicked: frozenset[str]) -> str:
+    """Texts of a page as the mode `text_rich` writes them; `clicked` are the options chosen and the products seen."""
     lines, notes = [], []
-    for text, kind in pieces(view):
+    for text, kind in found:
+        name = "clicked button" if text in clicked else "button"
         if kind == "button":
             lines.append(f"[button] {text} [button_]\n")
-        elif kind == "option" and text in clicked:
-            lines.append(f"  [clicked button] {text} [clicked button_]\n")
-            notes.append(f"You have clicked {text}.\n")
         elif kind == "option":
-            lines.append(f"  [button] {text} [button_]\n")
+            lines.append(f"  [{name}] {text} [{name}_]\n")
+            if text in clicked:
+                notes.append(f"You have clicked {text}.\n")
         elif kind == "link":
-            name = "clicked button" if text in view.visited else "button"
             lines.append(f"\n[{name}] {text} [{name}_]\n")
         else:
             lines.append(f"{text}\n")
