@@ -13,7 +13,7 @@ from typing import Any
 from aem_agent.registry import policies
 from aem_agent.types import AgentError, Decision, EpisodePolicy, Policy, Response, TaskRef
 from aem_envs.core import TextEnv
-from aem_envs.plugins import UnknownPluginError, make_expert
+from aem_envs.plugins import UnknownPluginError, experts, make_expert
 
 Chooser = Callable[[str, dict[str, Any]], str]
 """(newest observation, info) → action"""
@@ -101,7 +101,8 @@ class ScriptedPolicy(_Modelless):
 
 
 class ExpertPolicy(_Modelless):
-    """An environment's expert, by name: `expert` may read the engine's state, `expert-search` reads texts only.
+    """An environment's expert, by any name it has: `expert` may read the engine's state, `expert-search` reads texts
+    only.
 
     Options go to the expert's factory: `noise` is the chance per turn of a random admissible action, for
     demonstrations that show mistakes and recovery.
@@ -142,8 +143,8 @@ def make_policy(
     """The policy that a command line's `-m` names.
 
     Args:
-        model: `random`, `expert`, `expert-search`, `scripted:FILE`, `openai:NAME`, a model folder, or a registered
-            policy, by name or as `module:factory`.
+        model: `random`, `expert`, `expert-search` or another expert of the environment, `scripted:FILE`, `openai:NAME`,
+            a model folder, or a registered policy, by name or as `module:factory`.
         engine: of a model folder or an endpoint: a name in `aem_agent.engines`, or "module:Class"; None: torch, openai.
         env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
         prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `think-action`
@@ -162,7 +163,7 @@ def make_policy(
         raise UnknownPolicyError(f"{model!r} runs on no engine: leave out {engine!r}, or give a model folder")
     if kind == "scripted" and rest:
         return ScriptedPolicy.from_file(Path(rest))
-    if model.startswith("expert") and "/" not in model:  # a path such as experts/model is a folder
+    if _names_expert(model, env_id):
         if env_id is not None:
             make_expert(env_id, model, **options)
         return ExpertPolicy(model, **options)
@@ -183,7 +184,8 @@ def make_policy(
         made = policies.get(model)(**options)
     except UnknownPluginError as error:
         raise UnknownPolicyError(
-            f"unknown policy {model!r}; give random, expert, expert-search, scripted:FILE, openai:NAME, or a folder"
+            f"unknown policy {model!r}; give random, {', '.join(_own_experts(env_id)) or 'expert'}, scripted:FILE, "
+            "openai:NAME, or a folder"
         ) from error
     except TypeError as error:
         raise UnknownPolicyError(f"policy {model!r} does not take {options}: {error}") from error
@@ -191,6 +193,18 @@ def make_policy(
         raise UnknownPolicyError(f"{model!r} is no policy (aem_agent.types.Policy): it lacks {', '.join(lacking)}")
     policy: Policy = made
     return policy
+
+
+def _own_experts(env_id: str | None) -> list[str]:
+    """Names of an environment's experts; without one, of all there are."""
+    start = "" if env_id is None else f"{env_id.rpartition(':')[2]}/"
+    return sorted({key.rpartition("/")[2] for key in experts.names() if key.startswith(start)})
+
+
+def _names_expert(model: str, env_id: str | None) -> bool:
+    if "/" in model or ":" in model:  # a path such as experts/model is a folder
+        return False
+    return model.startswith("expert") or model in _own_experts(env_id)
 
 
 def _refuse_run_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ they were sampled: text that the engine sampled is never encoded again.
 `aem_agent.prompter` builds prompts turn by turn; `aem_agent.registry.prompt_specs` names the specs.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -224,6 +225,8 @@ class ThinkActionSpec:
         seen = f"You now see: {_safe(observation.strip())}\n" if number > 1 else ""
         actions = info.get("admissible_actions") if self.admissible else None
         listed = f"Your admissible actions are: [{', '.join(map(repr, actions))}].\n" if actions else ""
+        if actions and any(_FORM.search(action) for action in actions):
+            listed += "Where an action has a name in <>, write words of your own in its place.\n"
         return now, seen, _safe(listed), _INSTRUCTION
 
     def say(self, texts: EnvText, action: str, observation: str) -> str:
@@ -243,6 +246,10 @@ _INSTRUCTION = (
     "Think first about where you are and what to do next, inside <think> </think>. "
     "Then give exactly one action inside <action> </action>.\n"
 )
+
+
+_FORM = re.compile(r"<\w+>")
+"""Marks a place for free text in a listed action, as in search[<query>]."""
 
 
 def _check_window(window: int | None) -> None:

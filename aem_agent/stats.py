@@ -102,6 +102,29 @@ def clustered_wilson(tasks: Sequence[Counts], level: float = 0.95) -> Interval:
     return wilson(n * (sum(task.successes for task in tasks) / total), n, level)
 
 
+def clustered_mean(tasks: Sequence[Sequence[float]], level: float = 0.95) -> Interval:
+    """Interval of the mean of all values, clustered by task; `tasks[k]` are the values of one task's attempts.
+
+    Values in [0, 1]: Wilson's interval at the number of coin flips whose mean m would vary as much, m(1−m)/V, with
+
+        V = max(Σ_k (Σ_i (x_ki − m))², Σ_ki (x_ki − m)²) / N²
+
+    so that values of 0 and 1 give `clustered_wilson`. Where V is 0 the data cannot tell, and the number of tasks is
+    assumed. Values beyond [0, 1]: m ± z √V. (0, 1) without values.
+    """
+    values = [value for task in tasks for value in task]
+    if not values:
+        return Interval(0.0, 1.0)
+    total, mean = len(values), sum(values) / len(values)
+    clustered = sum(sum(value - mean for value in task) ** 2 for task in tasks)
+    variance = max(clustered, sum((value - mean) ** 2 for value in values)) / total**2
+    if not all(0 <= value <= 1 for value in values):
+        half = quantile(level) * sqrt(variance)
+        return Interval(mean - half, mean + half)
+    n = mean * (1 - mean) / variance if variance else float(sum(map(bool, tasks)))
+    return wilson(min(n * mean, n), n, level)
+
+
 def pass_at_k(trials: int, successes: int, k: int) -> float:
     """Chance that at least one of k attempts drawn from `trials` succeeds, unbiased: 1 − C(n−c, k)/C(n, k).
 

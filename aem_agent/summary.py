@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aem_agent.stats import Counts, Difference, Interval, clustered_wilson, paired_bootstrap, pass_at_k
+from aem_agent.stats import Counts, Difference, Interval, clustered_mean, clustered_wilson, paired_bootstrap, pass_at_k
 from aem_agent.types import AgentError, Episode, Turn
 
 SCHEMA = 1
@@ -38,7 +38,14 @@ class Rates:
     mean_return: float | None
     """Native rewards, unshaped."""
     mean_score: float | None
+    score_interval: Interval
+    """95 % interval of the mean score, clustered by task (`stats.clustered_mean`)."""
     mean_steps: float | None
+
+    @property
+    def graded(self) -> bool:
+        """Some episode scored otherwise than 1 where it was won and 0 where not: the score says more than success."""
+        return self.mean_score != self.success_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class Summary:
     success_interval: Interval
     mean_return: float | None
     mean_score: float | None
+    score_interval: Interval
     mean_steps: float | None
     pass_at_k: dict[str, float]
     """k → mean over the tasks with at least k completed attempts; k = 1, 2, 4, … and the most attempts."""
@@ -81,6 +89,8 @@ class Summary:
     """Wall time summed over episodes (they overlap)."""
     data_hash: str
     """Hash over (task id, hash of its data): equal for two runs over the same data."""
+    engine: str
+    """What the environment ran on, as completed episodes say it (WebShop: catalogue, its size, tagger)."""
     schema: int = SCHEMA
 
     @property
@@ -106,7 +116,8 @@ def _by_task(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
 
 def rates(episodes: Sequence[Episode]) -> Rates:
     """Rates of completed episodes."""
-    counts = [Counts(sum(e.won for e in attempts), len(attempts)) for attempts in _by_task(episodes).values()]
+    tasks = _by_task(episodes).values()
+    counts = [Counts(sum(e.won for e in attempts), len(attempts)) for attempts in tasks]
     successes = sum(c.successes for c in counts)
     return Rates(
         n=len(episodes),
@@ -116,6 +127,7 @@ def rates(episodes: Sequence[Episode]) -> Rates:
         success_interval=clustered_wilson(counts),
         mean_return=_mean([e.return_ for e in episodes]),
         mean_score=_mean([e.score for e in episodes]),
+        score_interval=clustered_mean([[e.score for e in attempts] for attempts in tasks]),
         mean_steps=_mean([len(e.turns) for e in episodes]),
     )
 
@@ -184,6 +196,7 @@ def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: 
         retries=sum(e.retries for e in found),
         seconds=round(sum(e.seconds for e in found), 6),
         data_hash=data_hash(found),
+        engine=", ".join(sorted({e.engine for e in completed if e.engine})),
     )
 
 
@@ -264,6 +277,13 @@ def compare(a: Iterable[Episode], b: Iterable[Episode], *, seed: int = 0) -> Com
 def format_interval(interval: Sequence[float]) -> str:
     """A percentage interval for people, as in "76.1–87.5"."""
     return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+
+
+def format_score(score: float | None, interval: Sequence[float] | None = None) -> str:
+    """A score for people, "–" where there is none; with its interval, as in "0.612 (0.55–0.67)"."""
+    if score is None:
+        return "–"
+    return f"{score:.3f}" + (f" ({interval[0]:.2f}–{interval[1]:.2f})" if interval else "")
 
 
 def format_rate(rate: float | None) -> str:

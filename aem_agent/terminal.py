@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from aem_agent.report.episodes import outcome
-from aem_agent.summary import Comparison, Rates, Summary, format_interval, format_rate, response_tokens
+from aem_agent.summary import Comparison, Rates, Summary, format_interval, format_rate, format_score, response_tokens
 from aem_agent.types import Episode
 from aem_envs.sanitize import counted, plain
 
@@ -83,13 +83,13 @@ class EvalProgress:
             self._bar.stop()
 
 
-def _row(name: str, r: Rates) -> tuple[str, ...]:
+def _row(name: str, r: Rates, graded: bool) -> tuple[str, ...]:
     return (
         name,
         f"{r.successes}/{r.n}",
         format_rate(r.success_rate),
         format_interval(r.success_interval),
-        "–" if r.mean_score is None else f"{r.mean_score:.3f}",
+        format_score(r.mean_score, r.score_interval if graded else None),
         "–" if r.mean_steps is None else f"{r.mean_steps:.1f}",
     )
 
@@ -99,18 +99,22 @@ def print_summary(console: Console, summary: Summary, model: str) -> None:
     console.print(f"[bold]{safe(summary.env_id)}[/] · {safe(summary.split)} · {safe(model)}")
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("task type")
-    for heading in ("won", "success", "95 % interval", "score", "steps"):
+    graded = summary.overall.graded
+    for heading in ("won", "success", "95 % interval", "score (95 %)" if graded else "score", "steps"):
         table.add_column(heading, justify="right")
     for kind, r in summary.by_task_type.items():
-        table.add_row(*_row(safe(kind) or "(none)", r))
+        table.add_row(*_row(safe(kind) or "(none)", r, graded))
     table.add_section()
-    table.add_row(*_row("all", summary.overall), style="bold")
+    table.add_row(*_row("all", summary.overall, graded), style="bold")
     console.print(table)
     notes = [f"invalid actions {format_rate(summary.invalid_action_rate)}"]
     notes += [f"pass@{k} {format_rate(p)}" for k, p in summary.pass_at_k.items() if k != "1"]
     notes += [f"cut off by {safe(reason)}: {n}" for reason, n in summary.truncations.items()]
     notes += [f"{summary.response_tokens:,} response tokens"] if summary.response_tokens else []
     console.print(" · ".join(notes), style="dim")
+    if summary.n:
+        on = f" · {safe(summary.engine)}" if summary.engine else ""
+        console.print(f"data {summary.data_hash}{on}", style="dim", soft_wrap=True)
     if summary.errors:
         console.print(f"{counted(summary.errors, 'episode')} ended in an error: in no rate above", style="yellow")
         for kind, n in summary.error_types.items():

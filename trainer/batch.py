@@ -29,7 +29,7 @@ either layout, so both builders are one function.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -167,11 +167,13 @@ class Outcomes:
     """What the environment made of the responses: everything advantages need besides the model's scores."""
 
     returns: Tensor
-    """float32 [E], native episode returns times the recipe's reward scale."""
+    """float32 [E], native episode returns (or 1 and 0 for won and not) times the recipe's reward scale."""
     group_of_episode: Tensor
     """int64 [E]."""
     won: Tensor
     """bool [E]."""
+    scores: Tensor
+    """float32 [E], what the environment says an episode was worth, usually 0 to 1."""
     terminated: Tensor
     """bool [E]; the rest was truncated."""
     rewards: Tensor
@@ -187,11 +189,16 @@ class Outcomes:
 
 
 def build(
-    groups: Sequence[RolloutGroup], *, whole_episodes: bool = False, reward_scale: float = 1.0
+    groups: Sequence[RolloutGroup],
+    *,
+    whole_episodes: bool = False,
+    reward_scale: float = 1.0,
+    rewards: Literal["native", "success"] = "native",
 ) -> tuple[Batch, Outcomes]:
     """Pack all responses of all completed episodes of `groups`.
 
-    `whole_episodes` joins turns into one sequence while each prompt extends the last prompt and response.
+    `whole_episodes` joins turns into one sequence while each prompt extends the last prompt and response. With
+    `rewards="success"` a won episode's last turn has reward 1, all others 0, whatever the environment gave.
 
     Raises:
         BatchError: no completed episode, a response without token ids or an empty prompt.
@@ -201,20 +208,25 @@ def build(
         raise BatchError(f"no episode was completed: {first_error(groups)}")
     packer = Packer()
     invalid: list[bool] = []
-    rewards: list[float] = []
+    credited: list[float] = []
+    returns: list[float] = []
     anchors: list[str] = []
     for number, (group, episode) in enumerate(episodes):
         for turn in episode.turns:
             packer.add(turn, number, group, join=whole_episodes)
             invalid.append(not (turn.format_valid and turn.action_valid))
-            rewards.append(turn.reward * reward_scale)
+        native = [turn.reward for turn in episode.turns]
+        mine = native if rewards == "native" else [0.0] * (len(native) - 1) + [float(episode.won)]
+        credited += [reward * reward_scale for reward in mine]
+        returns.append((episode.return_ if rewards == "native" else float(episode.won)) * reward_scale)
         anchors += _anchors(episode)
     outcomes = Outcomes(
-        returns=torch.tensor([e.return_ * reward_scale for _, e in episodes], dtype=torch.float32),
+        returns=torch.tensor(returns, dtype=torch.float32),
         group_of_episode=torch.tensor([g for g, _ in episodes]),
         won=torch.tensor([e.won for _, e in episodes]),
+        scores=torch.tensor([e.score for _, e in episodes], dtype=torch.float32),
         terminated=torch.tensor([e.terminated for _, e in episodes]),
-        rewards=torch.tensor(rewards, dtype=torch.float32),
+        rewards=torch.tensor(credited, dtype=torch.float32),
         invalid=torch.tensor(invalid),
         anchors=tuple(anchors),
     )

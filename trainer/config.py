@@ -116,8 +116,11 @@ class RolloutConfig:
     """Turns allowed to an episode in training; None leaves the environment's own limit."""
     whole_episodes: bool = False
     """Train on whole episodes as one sequence where prompts only grow, instead of one sequence per turn."""
+    rewards: Literal["native", "success"] = "native"
+    """`native`: the environment's own, partial ones too (WebShop's lie in [0, 1]); `success`: 1 for a won episode, else
+    0."""
     reward_scale: float = 10.0
-    """Native rewards times this are what advantages see."""
+    """Rewards times this are what advantages see."""
 
 
 Aggregate = Literal["token_mean", "response_mean", "episode_mean"]

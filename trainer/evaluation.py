@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aem_agent.stats import Interval, wilson
+from aem_agent.stats import Interval, clustered_mean, wilson
+from aem_agent.summary import data_hash
 from aem_agent.types import Episode, RolloutGroup
 from trainer.batch import BatchError, first_error
 
@@ -38,6 +39,21 @@ class Evaluation:
         """Wilson's 95 % interval of `success`: every task is tried once."""
         return wilson(self.wins, self.n)
 
+    @property
+    def score(self) -> float:
+        """Mean score: 1 for a success, a share of it where the environment gives one."""
+        return sum(e.score for e in self.episodes) / self.n
+
+    @property
+    def score_interval(self) -> Interval:
+        """95 % interval of `score`."""
+        return clustered_mean([[e.score] for e in self.episodes])
+
+    @property
+    def graded(self) -> bool:
+        """Some episode scored otherwise than 1 where it was won and 0 where not."""
+        return any(e.score != e.won for e in self.episodes)
+
     def summary(self) -> dict[str, Any]:
         """Plain data for metrics, tables and `summary.json`."""
         turns = [turn for e in self.episodes for turn in e.turns]
@@ -51,8 +67,14 @@ class Evaluation:
             "low": self.interval.low,
             "high": self.interval.high,
             "mean_return": sum(e.return_ for e in self.episodes) / self.n,
+            "mean_score": self.score,
+            "score_low": self.score_interval.low,
+            "score_high": self.score_interval.high,
+            "graded": self.graded,
             "invalid_rate": invalid / max(1, len(turns)),
             "mean_turns": len(turns) / self.n,
+            "data_hash": data_hash(self.episodes),
+            "engine": ", ".join(sorted({e.engine for e in self.episodes if e.engine})),
         }
 
 

@@ -48,7 +48,10 @@ def rl_step(session: Session, step: int) -> dict[str, Any]:
 
     with clock("batch"):
         batch, outcomes = build(
-            groups, whole_episodes=config.rollout.whole_episodes, reward_scale=config.rollout.reward_scale
+            groups,
+            whole_episodes=config.rollout.whole_episodes,
+            reward_scale=config.rollout.reward_scale,
+            rewards=config.rollout.rewards,
         )
         batch, outcomes = batch.to(session.device), outcomes.to(session.device)
 

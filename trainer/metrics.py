@@ -15,7 +15,7 @@ from aem_agent.records import RunFolderError
 from aem_agent.run_folder import write_atomically
 from trainer.batch import Batch, Outcomes
 from trainer.errors import NonFiniteError
-from trainer.tensors import segment_mean, segment_sum
+from trainer.tensors import segment_max, segment_min, segment_sum
 
 Record = dict[str, Any]
 
@@ -125,13 +125,14 @@ def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprob
     the response (chain rule), nats.
     """
     n_groups = int(outcomes.group_of_episode.max()) + 1
-    wins = segment_mean(outcomes.won.float(), outcomes.group_of_episode, n_groups)
-    uniform = (wins == 0) | (wins == 1)
+    of = outcomes.group_of_episode
+    uniform = segment_max(outcomes.returns, of, n_groups) == segment_min(outcomes.returns, of, n_groups)
     return {
         "episodes": float(len(outcomes.returns)),
         "responses": float(batch.n_responses),
         "response_tokens": float(len(batch.targets)),
         "success": outcomes.won.float().mean(),
+        "score_mean": outcomes.scores.mean(),
         "return_mean": outcomes.returns.mean(),
         "invalid_rate": outcomes.invalid.float().mean(),
         "turns_mean": batch.n_responses / len(outcomes.returns),

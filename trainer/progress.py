@@ -80,6 +80,7 @@ class Reporter:
         parts = [
             f"{'greedy' if e.temperature == 0 else f'T={e.temperature:g}'} {100 * e.success:.1f} % "
             f"({100 * e.interval.low:.0f}–{100 * e.interval.high:.0f} %)"
+            + (f" score {e.score:.3f}" if e.graded else "")
             for e in found
         ]
         where = {"before": "before RL", "during": "during RL", "after": "after RL"}[when]
@@ -97,6 +98,9 @@ class Reporter:
             label = "greedy" if mode == "greedy" else f"temperature {after['temperature']:g}"
             gain = f"{100 * (after['success'] - before['success']):+.1f} points"
             table.add_row(label, _share(before), _share(after), gain, str(after["n"]))
+            if before.get("graded") or after.get("graded"):
+                gain = f"{after['mean_score'] - before['mean_score']:+.3f}"
+                table.add_row("  mean score", _score(before), _score(after), gain, "")
         self.console.print(table)
         seconds = summary["seconds"]
         total = sum(seconds.values())
@@ -108,3 +112,7 @@ class Reporter:
 
 def _share(record: Mapping[str, Any]) -> str:
     return f"{100 * record['success']:.1f} % ({100 * record['low']:.0f}–{100 * record['high']:.0f})"
+
+
+def _score(record: Mapping[str, Any]) -> str:
+    return f"{record['mean_score']:.3f} ({record['score_low']:.2f}–{record['score_high']:.2f})"

@@ -53,14 +53,25 @@ def _evaluations(records: Sequence[Record]) -> Markup:
         (
             f"{when} RL, {'greedy' if not temperature else f'temperature {temperature:g}'}",
             f"{100 * r['success']:.1f} %",
-            f"95 % interval {100 * r['low']:.1f} – {100 * r['high']:.1f} %, {r['n']} games",
+            f"95 % interval {100 * r['low']:.1f} – {100 * r['high']:.1f} %, {r['n']} games{_graded(r)}",
         )
         for (when, temperature), r in last.items()
         if when in ("before", "after")
     ]
-    headers = ["step", "when", "split", "temperature", "games", "success", "low", "high", "invalid", "turns"]
-    keys = ["step", "when", "split", "temperature", "n", "success", "low", "high", "invalid_rate", "mean_turns"]
-    return join(tiles(figures), table(headers, [[_short(r[k]) for k in keys] for r in records], numbers=range(4, 10)))
+    columns = {k: k for k in ("step", "when", "split", "temperature")}
+    columns |= {"games": "n", "success": "success", "low": "low", "high": "high"}
+    if any(map(_graded, records)):
+        columns |= {"score": "mean_score", "from": "score_low", "to": "score_high"}
+    columns |= {"invalid": "invalid_rate", "turns": "mean_turns"}
+    rows = [[_short(r.get(key, "–")) for key in columns.values()] for r in records]
+    on = dict.fromkeys(f"{r['split']}: data {r['data_hash']} · {r['engine']}" for r in records if "data_hash" in r)
+    notes = [paragraph(line, note=True) for line in on]
+    return join(tiles(figures), table([*columns], rows, numbers=range(4, len(columns))), *notes)
+
+
+def _graded(record: Record) -> str:
+    """The mean score in words, where it says more than success."""
+    return f", mean score {record['mean_score']:.3f}" if record.get("graded") else ""
 
 
 def _short(value: Any) -> Any:
@@ -93,7 +104,21 @@ def _success(rl: Sequence[Record], evaluations: Sequence[Record]) -> Markup:
         steps = [float(r["step"]) for r in rows]
         series.append(Series(name, steps, _values(rows, "success"), _values(rows, "low"), _values(rows, "high")))
     note = f"Training success: moving average over {WINDOW} steps with its 95 % band. Held out: Wilson intervals."
-    return join(line_chart(series, x_label="RL step", percent=True, y_range=(0.0, 1.0)), paragraph(note, note=True))
+    chart = line_chart(series, x_label="RL step", percent=True, y_range=(0.0, 1.0))
+    return join(chart, paragraph(note, note=True), *_scores(rl, evaluations))
+
+
+def _scores(rl: Sequence[Record], evaluations: Sequence[Record]) -> list[Markup]:
+    """Mean scores over RL steps, where they say more than success."""
+    if not any(map(_graded, evaluations)):
+        return []
+    series = [_smooth(rl, "sampled in training", "score_mean")]
+    for temperature in sorted({r["temperature"] for r in evaluations}):
+        rows = [r for r in evaluations if r["temperature"] == temperature]
+        name = "held out, greedy" if temperature == 0 else f"held out, temperature {temperature:g}"
+        steps = [float(r["step"]) for r in rows]
+        series.append(Series(name, steps, *(_values(rows, key) for key in ("mean_score", "score_low", "score_high"))))
+    return [paragraph("Mean score:"), line_chart(series, x_label="RL step", y_range=(0.0, 1.0))]
 
 
 def _entropy(rl: Sequence[Record]) -> Markup:

@@ -23,6 +23,8 @@ def evaluation_page(summary: Summary, config: Mapping[str, Any], episodes: Seque
     sections: list[tuple[str, str]] = [("", join(_warnings(summary), _figures(summary)))]
     if len(summary.by_task_type) > 1:
         sections.append(("Success by task type", _by_type(summary)))
+        if summary.overall.graded:
+            sections.append(("Mean score by task type", _scores_by_type(summary)))
     completed = [e for e in episodes if e.completed]
     if any(e.won for e in completed):
         sections.append(("Success by number of steps", _by_steps(completed)))
@@ -31,7 +33,8 @@ def evaluation_page(summary: Summary, config: Mapping[str, Any], episodes: Seque
     sections.append(("How episodes ended", _ends(summary)))
     sections.append(("Episodes", _episodes(episodes)))
     sections.append(("Configuration", _configuration(config)))
-    subtitle = f"model {asked.get('model', '?')} · split {summary.split}"
+    subtitle = f"model {asked.get('model', '?')} · split {summary.split} · data {summary.data_hash}"
+    subtitle += f" · {summary.engine}" if summary.engine else ""
     return page(
         f"Evaluation on {summary.env_id}", sections, subtitle=subtitle, footer="Written by aem-eval (aem-suite)."
     )
@@ -58,7 +61,13 @@ def _figures(s: Summary) -> Markup:
     figures = [
         ("Success", format_rate(s.success_rate), f"95 %: {format_interval(s.success_interval)}"),
         ("Episodes", s.n, f"{s.successes} won{attempts}"),
-        ("Mean score", short(s.mean_score, ".3f"), f"mean return {short(s.mean_return, '.3f')}"),
+        (
+            "Mean score",
+            short(s.mean_score, ".3f"),
+            f"95 %: {s.score_interval.low:.3f}–{s.score_interval.high:.3f}"
+            if s.overall.graded
+            else f"mean return {short(s.mean_return, '.3f')}",
+        ),
         ("Mean steps", short(s.mean_steps, ".1f"), f"{sum(s.truncations.values())} cut off by a limit"),
         (
             "Invalid actions",
@@ -83,6 +92,14 @@ def _by_type(s: Summary) -> Markup:
     ]  # fmt: skip
     headers = ["task type", "tasks", "episodes", "success", "95 % interval", "mean score", "mean steps"]
     return join(bar_chart(bars, percent=True, x_range=(0.0, 1.0)), table(headers, rows, numbers=range(1, 7)))
+
+
+def _scores_by_type(s: Summary) -> Markup:
+    bars = [
+        Bar(kind or "(none)", r.mean_score or 0.0, *r.score_interval, note=f"{r.mean_score or 0.0:.3f}")
+        for kind, r in s.by_task_type.items()
+    ]
+    return bar_chart(bars)
 
 
 def _by_steps(completed: Sequence[Episode]) -> Markup:

@@ -20,7 +20,7 @@ from aem_agent.prompts import PlainFullSpec, PlainSpec, ThinkActionSpec
 from aem_agent.rollout import RolloutManager
 from aem_agent.types import AgentError, Episode, GenerateRequest, Message, Response, Sampling, TaskRef
 from aem_envs.core import AemEnvError, FreeText, TextEnv
-from aem_envs.plugins import UnknownPluginError
+from aem_envs.plugins import UnknownPluginError, experts
 
 TOY = "aem/Toy-v0"
 TASK = TaskRef(TOY, "rooms4-start1-red", "train")
@@ -109,6 +109,16 @@ def test_names(tmp_path: Path) -> None:
         make_policy("expert", env_id=TOY, nonsense=1)
     with pytest.raises(AgentConfigError):
         make_policy("openai:x", base_url="http://127.0.0.1:1/v1", prompt_options={"windows": 1})
+
+
+def test_any_expert_of_an_environment_is_a_policy_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(experts._entries, f"{TOY}/first-door", "aem_envs.toy:ToyExpert")
+    assert play(make_policy("first-door", env_id=TOY))[0].won
+    assert isinstance(make_policy("first-door"), ExpertPolicy), "as an expert of any environment"
+    with pytest.raises(UnknownPolicyError, match="unknown policy 'first-dor'; give random, expert, first-door,"):
+        make_policy("first-dor", env_id=TOY)
+    with pytest.raises(UnknownPolicyError):
+        make_policy("first-door", env_id="aem/ALFWorld-v0")
 
 
 def test_an_expert_that_does_not_exist_ends_the_run() -> None:

@@ -192,6 +192,14 @@ def test_chat_frame_and_messages() -> None:
     assert frame[0] + message["content"] + frame[1] == text and message["role"] == "user"
 
 
+def test_free_words_are_explained_where_actions_have_places_for_them() -> None:
+    made = TextPrompter(ThinkActionSpec(), "test/None-v0")
+    listed = made.messages("start", {"admissible_actions": ["search[<query>]", "click[back]"]})[0]["content"]
+    assert "['search[<query>]', 'click[back]']" in listed and "words of your own in its place" in listed
+    made = TextPrompter(ThinkActionSpec(), "test/None-v0")
+    assert "of your own" not in made.messages("start", {"admissible_actions": ["click[< prev]"]})[0]["content"]
+
+
 def test_full_history_as_a_conversation() -> None:
     chat = TextPrompter(PlainFullSpec(), "test/None-v0")
     chat.messages("start", {})

@@ -7,6 +7,7 @@ import pytest
 
 from aem_agent.stats import (
     Counts,
+    clustered_mean,
     clustered_wilson,
     effective_trials,
     moving_average,
@@ -111,3 +112,20 @@ def test_moving_average_by_hand() -> None:
     assert isnan(moving_average([float("nan")], window=3).mean[0])
     with pytest.raises(ValueError, match="window"):
         moving_average([1.0], 0)
+
+
+def test_clustered_mean_of_zeros_and_ones_is_clustered_wilson() -> None:
+    for tasks in ([[1, 0], [0, 0], [1, 1]], [[1], [0], [0]], [[1, 1], [1, 1]], [[0], [0]], [[1, 0], [0, 1]], []):
+        counts = [Counts(sum(task), len(task)) for task in tasks]
+        assert clustered_mean(tasks) == pytest.approx(clustered_wilson(counts)), tasks
+
+
+def test_clustered_mean_by_hand() -> None:
+    low, high = clustered_mean([[0.25], [0.75]])  # m = ½, V = 2·¼²/4 = 1/32: as 8 flips
+    assert (low, high) == pytest.approx(wilson(4, 8))
+    assert clustered_mean([[0.25, 0.25], [0.75, 0.75]]) == pytest.approx((low, high)), "repeats that agree say no more"
+    assert clustered_mean([[0.5], [0.5]]) == pytest.approx(wilson(1, 2)), "no spread: the number of tasks"
+    beyond = clustered_mean([[0.0], [4.0]])  # V = 8/4
+    assert beyond == pytest.approx((2 - 1.959964 * 2**0.5, 2 + 1.959964 * 2**0.5), rel=1e-5)
+    half = clustered_mean([[x / 100] for x in range(100)])
+    assert half.high - half.low == pytest.approx(2 * 1.96 * 0.2887 / 10, rel=0.05), "about ±1.96 standard errors"

@@ -56,6 +56,18 @@ def test_summary_by_hand() -> None:
     assert s.pass_at_k == {"1": pytest.approx(2 / 3)}
 
 
+def test_scores_between_lost_and_won_have_intervals_of_their_own() -> None:
+    plain = summarize([episode(str(t), t < 5, repeat=r) for t in range(9) for r in range(3)], env_id="e", split="s")
+    assert not plain.overall.graded and plain.score_interval == pytest.approx(plain.success_interval)
+    shop = [episode(str(t), t < 3, score=1.0 if t < 3 else 0.5, engine=f"shop-{t % 2}") for t in range(9)]
+    s = summarize(shop, env_id="e", split="s")
+    assert s.overall.graded and s.by_task_type["pick"].graded and s.mean_score == pytest.approx(2 / 3)
+    assert s.score_interval.low < 2 / 3 < s.score_interval.high
+    assert s.score_interval.high - s.score_interval.low < s.success_interval.high - s.success_interval.low
+    assert s.engine == "shop-0, shop-1"
+    assert json.loads(json.dumps(s.to_json()))["score_interval"] == list(s.score_interval)
+
+
 def test_errors_are_neither_success_nor_failure() -> None:
     good = [episode(str(i), i % 2 == 0) for i in range(10)]
     with_errors = good + [episode(f"e{i}", False, error="EngineError: x") for i in range(10)]

@@ -1,5 +1,7 @@
 """The packed layout against the worked example of `trainer/batch.py`, selections, and minibatches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,16 @@ def group(*episodes: Episode) -> RolloutGroup:
 
 
 EXAMPLE = group(episode(turn([1, 2], [7, 8]), turn([1, 2, 7, 8, 3], [9], valid=False, reward=1.0), won=True))
+
+
+def test_rewards_may_be_the_environments_own_or_success_alone() -> None:
+    partly = replace(episode(turn([1], [2]), turn([1, 2], [3], reward=0.5)), return_=0.5, score=0.5)
+    whole = replace(episode(turn([1], [2], reward=0.25), turn([1, 2], [3], reward=0.75), won=True), score=1.0)
+    _, native = build([group(partly, whole)], reward_scale=10)
+    assert native.returns.tolist() == [5.0, 10.0] and native.rewards.tolist() == [0.0, 5.0, 2.5, 7.5]
+    _, success = build([group(partly, whole)], reward_scale=10, rewards="success")
+    assert success.returns.tolist() == [0.0, 10.0] and success.rewards.tolist() == [0.0, 0.0, 0.0, 10.0]
+    assert native.scores.tolist() == success.scores.tolist() == [0.5, 1.0]
 
 
 def test_step_wise_layout_is_the_worked_example() -> None:
