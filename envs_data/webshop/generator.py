@@ -126,7 +126,7 @@ def family_entries(family: int) -> list[Entry]:
 
 def _shuffled(items: Sequence[Attribute], draw: Draw) -> list[Attribute]:
     """Faster than `Random.shuffle` on so few."""
-    return [item for _, item in sorted([(draw(), item) for item in items], key=lambda pair: pair[0])]
+    return sorted(items, key=lambda _: draw())
 
 
 def _prices(base: int, draw: Draw) -> tuple[float, ...]:
@@ -209,7 +209,8 @@ def _wanted(shared: Sequence[Attribute], marks: Sequence[Attribute], count: int,
     A dear product's first mark is what its cheap twin lacks: no wish for it must fit the twin.
     """
     apart = [*marks[:1], *_shuffled(marks[1:], draw)] if len(marks) > 2 else _shuffled(marks, draw)
-    return _shuffled([*apart, *_shuffled(shared, draw)][:count], draw)
+    common = shared if draw() < 0.5 else shared[::-1]
+    return _shuffled([*apart, *common][:count], draw)
 
 
 def vocabulary_texts() -> Iterator[str]:
