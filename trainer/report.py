@@ -117,7 +117,8 @@ def _scores(rl: Sequence[Record], evaluations: Sequence[Record]) -> list[Markup]
         rows = [r for r in evaluations if r["temperature"] == temperature]
         name = "held out, greedy" if temperature == 0 else f"held out, temperature {temperature:g}"
         steps = [float(r["step"]) for r in rows]
-        series.append(Series(name, steps, *(_values(rows, key) for key in ("mean_score", "score_low", "score_high"))))
+        mean, low, high = (_values(rows, key) for key in ("mean_score", "score_low", "score_high"))
+        series.append(Series(name, steps, mean, low, high))
     return [paragraph("Mean score:"), line_chart(series, x_label="RL step", y_range=(0.0, 1.0))]
 
 

@@ -77,7 +77,7 @@ def test_dry_run_plays_and_writes_nothing(capsys: pytest.CaptureFixture[str]) ->
         (["aem/Toy-v0", "-m", "random", "-n", "100"], "has 29 tasks, 100 were asked for"),
         (["aem/Toy-v0", "-m", "random", "-n", "0"], "tasks must be at least 1"),
         (["aem/Toy-v0", "-m", "random", "--temperature", "nan"], "temperature must be at least 0"),
-        (["aem/Toy-v0", "-m", "randm"], "give random, expert, expert-search"),
+        (["aem/Toy-v0", "-m", "randm"], "give random, expert, scripted"),
         (["aem/Toy-v0", "-m", "random", "--split", "dev"], "unknown split 'dev'"),
         (["aem/Toy-v0", "-m", "random", "--env", "source=official"], "takes no setting 'source'"),
         (["aem/Toy-v0", "-m", "random", "--env", "source"], "write KEY=VALUE"),
