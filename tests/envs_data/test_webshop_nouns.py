@@ -112,7 +112,7 @@ def test_spacy_counts_common_and_proper_nouns(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_spacy_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(name: str) -> None:
+    def load(name: str, exclude: list[str]) -> None:
         raise OSError(f"cannot read {name}")
 
     nouns_module._spacy_model.cache_clear()
