@@ -185,6 +185,18 @@ class Store:
         assert doc is not None
         return self.product(doc).category
 
+    def sections(self) -> dict[str, int]:
+        """How many products each section of the shop has, the largest first."""
+        codes, counts = np.unique(self._in_order[1], return_counts=True)
+        return dict(
+            sorted(((self._sections[int(c)], int(n)) for c, n in zip(codes, counts)), key=lambda pair: -pair[1])
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
     def of_section(self, section: str) -> list[int]:
         """Doc numbers of a section's products, in the catalogue's order."""
         if section not in self._sections:

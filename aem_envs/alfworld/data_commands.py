@@ -1,4 +1,4 @@
-"""What the subcommands of `aem-data` do. Each takes the parsed arguments and returns the exit code."""
+"""What the subcommands of `aem-data alfworld` do. Each takes the parsed arguments and returns the exit code."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aem_envs.sanitize import counted, plain
-from aem_suite.data_cli import HOME
+from aem_suite.data_cli import ALFWORLD_HOME
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -115,19 +115,11 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from aem_envs.cli_progress import byte_bars
     from envs_data.alfworld.download import download
 
-    to = (options.to or Path(os.environ.get("ALFWORLD_DATA") or HOME)).expanduser()
-    with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()) as bars:
-        shown: dict[str, Any] = {}
-
-        def progress(name: str, done: int, total: int | None) -> None:
-            if name not in shown:
-                shown[name] = bars.add_task(name, total=total)
-            bars.update(shown[name], completed=done, total=total)
-
+    to = (options.to or Path(os.environ.get("ALFWORLD_DATA") or ALFWORLD_HOME)).expanduser()
+    with byte_bars() as progress:
         fetched = download(to, progress=progress, force=options.force)
     print(f"{', '.join(fetched) or 'nothing new'}; set ALFWORLD_DATA={plain(str(to))}")
     return 0
