@@ -1,7 +1,7 @@
 """JSON files of any size, read record by record in the memory of one record.
 
 WebShop's product file is one JSON list of 5.5 GB; `json.load` would need tens of gigabytes for it. The standard
-library's C decoder does the parsing here, one record at a time (180 MB/s), and so needs neither a package of its own
+library's C decoder does the parsing here, one record at a time, and so needs neither a package of its own
 nor a second reading of JSON's rules.
 """
 
