@@ -97,7 +97,7 @@ def _version(package: str) -> str:
 @cache
 def _spacy_model() -> Any:
     try:
-        # faster without names and lemmas; the parser stays, for by it the model's rules may take a noun for an auxiliary
+        # faster without names and lemmas; the parser stays: the model's rules make auxiliaries by it
         return import_module("spacy").load(SPACY_MODEL, exclude=["ner", "lemmatizer"])
     except (ImportError, OSError) as error:
         raise DataUnavailableError(f"spaCy or its model cannot be loaded ({error}); choose tagger lexicon") from error
