@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def build_store(
         for done, entry in enumerate(catalogue.entries(), 1):
             product = entry.product
             own = catalogue.nouns(product.title)
-            line = json.dumps([*_fields(product), own if own is not None else nouns(product.title)])
+            line = json.dumps([*_product_fields(product), own if own is not None else nouns(product.title)])
             starts.append(starts[-1] + file.write(line.encode()))
             index.add(document(product))
             asins.append(product.asin)
@@ -110,7 +111,7 @@ def _write_goals(folder: Path, catalogue: Catalogue, kind: GoalKind, goals: list
     starts = array("Q", [0])
     with (folder / "goals.bin").open("wb") as file:
         for goal in arranged:
-            starts.append(starts[-1] + file.write(json.dumps(_fields(goal)).encode()))
+            starts.append(starts[-1] + file.write(json.dumps(_goal_fields(goal)).encode()))
     np.save(folder / "goals.npy", np.frombuffer(starts, np.uint64))
     np.save(folder / "weights.npy", np.cumsum([goal.weight for goal in arranged]))
     return splits
@@ -230,8 +231,8 @@ class Store:
         return product, tuple(nouns)
 
 
-def _fields(record: Product | Goal) -> list[Any]:
-    return [getattr(record, field.name) for field in fields(record)]
+_product_fields = attrgetter(*(field.name for field in fields(Product)))
+_goal_fields = attrgetter(*(field.name for field in fields(Goal)))
 
 
 def _mapped(file: Path) -> Any:

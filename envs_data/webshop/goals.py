@@ -28,7 +28,8 @@ def price_limit(product: Product, rng: Random) -> tuple[float, str]:
 
     With fewer than two steps above it (from 980 dollars on) there is no limit: `NO_LIMIT` and no words.
     """
-    above = [step for step in PRICE_STEPS if step > product.price][:_NEAREST]
+    price = product.price
+    above = [step for step in PRICE_STEPS if step > price][:_NEAREST]
     if len(above) < 2:
         return NO_LIMIT, ""
     limit = max(rng.sample(above, 2))
