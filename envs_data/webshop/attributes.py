@@ -24,7 +24,7 @@ _TABLE: dict[Mode, str] = {
         broad spectrum | stops both kinds of rays | the sun has no chance
         water resistant | splashes and light rain do no harm | a sudden shower is nothing to fear
         chip resistant | the edges stay perfect for a week | no flakes after washing the dishes
-        heat resistant | hot air does no harm | keeps its shape next to a flame
+        heat resistant | hot air does no harm | safe next to a flame
         anti static | no more flying strands | no sparks on cold days
         rechargeable | no need to buy batteries again | one night on the plug is enough for weeks
         smudge proof | tears and tissues leave no mark | looks the same after a nap
@@ -33,7 +33,7 @@ _TABLE: dict[Mode, str] = {
         easy to install | up in ten minutes without help | a screwdriver is enough
         heavy duty | made to take rough days for years | does not bend under load
         space saving | folds away when the day is done | takes little room
-        fade resistant | looks new after many summers | the sun does not take the color
+        fade resistant | looks new for a long time | the sun does not take the color
         stain resistant | spilled wine does not stay | spots come off with a wipe
         eco friendly | good for you and for the planet | made without waste
         non slip | stays where you put it | no sliding on wet floors
@@ -92,9 +92,9 @@ _TABLE: dict[Mode, str] = {
         easy to fold | flat in one move | closes like a book
         ultra thin | you will hardly notice it is there | flat enough for any sleeve
         moisture wicking | stay dry when you work hard | sweat has nowhere to stay
-        wrinkle free | straight from the suitcase to dinner | no iron needed
+        wrinkle free | smooth from morning to night | no iron needed
         breathable | air moves through all day | never too hot inside
-        lightweight | you will hardly feel it | adds almost nothing to your bag
+        lightweight | you will hardly feel it | almost no weight at all
         wind proof | gusts stay outside | warm on a stormy hill
         reversible | two looks in one | turn it over for a new look
         """,
@@ -113,25 +113,25 @@ _TABLE: dict[Mode, str] = {
     "has": """
         argan oil | a few drops bring back the shine | known since old times
         coconut oil | melts on contact | a little goes a long way
-        shea butter | rich care for rough spots | soft hands within a week
+        shea butter | rich care for rough spots | gentle care from the first day
         tea tree oil | wakes you up in the morning | clean and cool from the start
         hyaluronic acid | holds water where it is needed | looks full and fresh
         aloe vera | calms what the sun has done | cool and soothing
         natural ingredients | taken from garden and field | you know every name on the label
         soft bristles | gentle where it matters | never scratches
         synthetic bristles | dense and even | made without animal hair
-        metal legs | no shaking, even on old floors | stands firm for years
+        metal legs | no shaking, even on old floors | stand firm for years
         memory foam | takes your shape and gives it back | soft where you need it
         adjustable height | high or low, as you like it | set it with one hand
         two drawers | keep small things out of sight | they slide without a sound
-        metal grommets | hang it in a minute | slides without a sound
+        metal grommets | hang it in a minute | slide without a sound
         led bulbs | bright for years | cool even after hours
         silent movement | no ticking at night | you will hear nothing at all
         large numbers | read it from across the room | no glasses needed
         brass fittings | tight for a lifetime | will not crack in the cold
         metal hooks | all you need to hang it up | twelve of them are in the pack
         sturdy handles | carry it full | strong grips on both sides
-        whole grains | real food, close to the field | keeps you going all morning
+        whole grains | real food, close to the field | keep you going all morning
         natural flavors | taste that comes from real food | nothing from a lab
         no artificial colors | it looks the way it grew | what you see is real
         no preservatives | fresh without help | short label, honest food

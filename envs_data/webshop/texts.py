@@ -25,7 +25,7 @@ _NOTES: dict[str, tuple[str, ...]] = {
     ),
     "garden": (
         "Colors may look a little different on your screen.",
-        "Arrives in a flat box with all the parts you need.",
+        "Packed with care so that it reaches you whole.",
         "A good present for a new home.",
         "Write to us if anything is broken, we will help you at once.",
     ),

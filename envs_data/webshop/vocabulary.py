@@ -10,10 +10,26 @@ Mode = Literal["is", "has", "a", "of", "for", "the"]
 _SMALL = frozenset({"a", "an", "and", "by", "for", "in", "of", "on", "the", "to", "with", "your"})
 _ACRONYMS = {word.lower(): word for word in ("GMO", "HDMI", "LED", "TV", "USB")}
 
+_PLURAL = {"does": "do", "goes": "go", "passes": "pass"} | {
+    f"{verb}s": verb
+    for verbs in (
+        "bend bring close come feel fit fold get grow help keep last leave lift",
+        "look make repair slip stay stop take use weigh work",
+    )
+    for verb in verbs.split()
+}
+"""Verbs that a reason may begin with."""
+
 
 def proper(text: str) -> str:
     """`text` with acronyms in capitals."""
     return " ".join(_ACRONYMS.get(word, word) for word in text.split(" "))
+
+
+def _agreeing(reason: str) -> str:
+    """`reason` after "They are": a verb at its start in the plural."""
+    verb, _, rest = reason.partition(" ")
+    return f"{_PLURAL.get(verb, verb)} {rest}"
 
 
 def sentence_case(text: str) -> str:
@@ -137,7 +153,10 @@ class Kind:
                 "has": f"{it} {have} {attribute.phrase}",
                 "a": f"{it} {have} {attribute.with_article}",
             }[attribute.mode]
-            table[attribute.phrase] = tuple(f"{proper(said)}: {reason}." for reason in attribute.reasons)
+            reasons = attribute.reasons
+            if self.plural and attribute.mode not in ("has", "a"):
+                reasons = tuple(map(_agreeing, reasons))
+            table[attribute.phrase] = tuple(f"{proper(said)}: {reason}." for reason in reasons)
         return table
 
     @cached_property

@@ -89,7 +89,7 @@ ELECTRONICS.sells(
     (18, 150),
     titles="TV Wall Mount; TV Mount Bracket",
     wanted="a: tv wall mount; a: tv mount; a: wall bracket for the tv",
-    attributes="full motion, heavy duty, easy to install, stainless steel, space saving, quick release, anti static, "
+    attributes="full motion, heavy duty, easy to install, stainless steel, space saving, quick release, rust proof, "
     "ultra thin, small spaces, outdoor use",
     options="size=tv",
     uses="the bedroom; the den; a sports bar; waiting rooms",
@@ -126,7 +126,7 @@ ELECTRONICS.sells(
     "home security cameras",
     "Camera & Photo › Surveillance › Cameras",
     (28, 190),
-    titles="Home Security Camera; Indoor Security Camera",
+    titles="Home Security Camera; Smart Security Camera",
     wanted="a: home security camera; a: security camera; a: security camera for my home",
     attributes="night vision, motion detection, two way audio, cloud storage, water resistant, easy to install, "
     "rechargeable, easy to use, voice control, outdoor use",
