@@ -1,8 +1,10 @@
 """Fixtures shared by all rooms: where the official sample data lies, and unpacked copies of it."""
 
+import atexit
 import os
 import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ from hypothesis import settings
 # Tests are not timed: a busy machine must not fail a property. Derandomised, so that a failure is everybody's failure.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+# Stores that tests build are theirs alone, and gone with them.
+os.environ["AEM_CACHE"] = tempfile.mkdtemp(prefix="aem-tests-")
+atexit.register(shutil.rmtree, os.environ["AEM_CACHE"], ignore_errors=True)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

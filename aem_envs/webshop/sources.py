@@ -46,6 +46,8 @@ def open_shop(
         catalogue = EmbeddedCatalogue(PRODUCTS if products is None else products)
         return _shop(_Key(catalogue, kind, None, root))
     catalogue = OfficialCatalogue(data, products, cache=root)
+    if kind not in catalogue.goal_kinds:
+        raise BadOptionError(f"there are no {kind} goals here: {catalogue.note}")
     return _shop(_Key(catalogue, kind, pick_tagger(tagger), root))
 
 
