@@ -54,10 +54,14 @@ def analyse(text: str) -> list[str]:
 
 def words(text: str) -> list[str]:
     """Words of `text` as written; some, such as "the" and "___", are no terms."""
-    found = _ASCII_WORD.findall(text) if text.isascii() else list(_unicode_words(text))
+    found = _uncut(text)
     if found and max(map(len, found)) * 2 > MAX_WORD:
-        return [piece for word in found for piece in _cut(word)]
+        return [piece for word in found for piece in ([word] if _units(word) <= MAX_WORD else _cut(word))]
     return found
+
+
+def _uncut(text: str) -> list[str]:
+    return _ASCII_WORD.findall(text) if text.isascii() else list(_unicode_words(text))
 
 
 def term(word: str) -> str | None:
@@ -83,18 +87,17 @@ def _unicode_words(text: str) -> Iterator[str]:
 
 
 def _cut(word: str) -> Iterator[str]:
-    """A word that may be too long, in pieces as long as a word may be."""
-    while _units(word) > MAX_WORD:
-        head = word[:MAX_WORD]
-        while _units(head) > MAX_WORD:
-            head = head[: -((_units(head) - MAX_WORD + 1) // 2)]
-        first = words(head)[0]
-        yield first
-        start = word.index(first) + len(first)
-        rest = words(word[start:])
-        word = rest[0] if rest else ""
-    if word:
-        yield word
+    """A word that is too long, as one finds words who sees no more than so much of the text at once."""
+    start = 0
+    while start < len(word):
+        window = word[start : start + MAX_WORD]
+        while (excess := _units(window) - MAX_WORD) > 0:
+            window = window[: -((excess + 1) // 2)]
+        found = _uncut(window)
+        skipped = window.index(found[0]) if found else len(window)
+        if not skipped:
+            yield found[0]
+        start += skipped or len(found[0])
 
 
 def _units(word: str) -> int:

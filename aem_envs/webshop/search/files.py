@@ -73,15 +73,16 @@ def open_array(folder: Path, name: str, length: int) -> NDArray[Any]:
         BadIndexError: the file is missing or cut off, or holds another type or length.
     """
     try:
-        array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r" if length else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        path = folder / f"{name}.npy"
+        array: NDArray[Any] = np.lib.format.open_memmap(path, "r") if length else np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError) as error:
         raise BadIndexError(f"search index {folder}: {name}.npy cannot be read ({error}); build it again") from error
     kind = ARRAYS[name]
     fits = array.dtype.kind == "u" if kind == "u" else array.dtype == np.dtype(kind)
     if not fits or array.shape != (length,):
         holds = f"{name}.npy holds {array.dtype} {array.shape}, not {kind} ({length},)"
         raise BadIndexError(f"search index {folder}: {holds}; build it again")
-    return array.view(np.ndarray)
+    return array.view(np.ndarray)  # slices of it are made faster than a memmap's
 
 
 def verify(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Searches an index on disk. Nothing but the postings that a query touches is read; all processes share the pages."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,25 +16,43 @@ from aem_envs.webshop.search.files import (
     read_header,
     term_hash,
 )
+from aem_envs.webshop.search.ranking import Matches, best
 from aem_envs.webshop.search.scoring import impacts, inverse_norms, weights
 
-MAX_TERMS = 1024
-"""Different words of a query that count: the first ones (Lucene refuses a query that has more)."""
+MAX_QUERY = 20_000
+"""Characters of a query that are read."""
 
 MAX_CACHED_WORDS = 4096
 """Words whose postings are kept at hand (views into the mapped files)."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Postings:
-    """Postings of one term."""
+    """Documents that have a term: views into the arrays."""
 
-    __slots__ = ("bound", "docs", "impacts", "part")
+    docs: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    bound: float
+    part: slice
+    """Where they are in the arrays."""
 
-    def __init__(self, docs: NDArray[np.int32], scores: NDArray[np.float32], part: slice, bound: float) -> None:
-        self.docs = docs
-        self.impacts = scores
-        self.part = part
-        self.bound = bound
+    def impacts(self, places: NDArray[np.intp] | slice) -> NDArray[np.float32]:
+        return self.scores if isinstance(places, slice) else self.scores[places]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Repeated:
+    """A term that comes several times in a query: its weight is multiplied, and the scores rounded anew."""
+
+    docs: NDArray[np.int32]
+    bound: float
+    weight: np.float32
+    counts: NDArray[np.unsignedinteger]
+    lengths: NDArray[np.uint8]
+    inverse: NDArray[np.float32]
+
+    def impacts(self, places: NDArray[np.intp] | slice) -> NDArray[np.float32]:
+        return impacts(self.weight, self.counts[places], self.inverse[self.lengths[self.docs[places]]])
 
 
 class SearchIndex:
@@ -61,12 +80,18 @@ class SearchIndex:
         try:
             facts: dict[str, Any] = {name: int(header[name]) for name in ("documents", "filled", "terms", "postings")}
             facts["average"] = float(header["average"])
+            if not (0 <= facts["filled"] <= facts["documents"] and 0 <= facts["average"] < 1e12):
+                raise ValueError("impossible statistics")
         except (KeyError, TypeError, ValueError) as error:
             raise BadIndexError(f"search index {folder}: index.json is damaged ({error}); build it again") from error
         arrays = {name: open_array(folder, name, facts["terms"]) for name in PER_TERM}
         arrays |= {name: open_array(folder, name, facts["postings"]) for name in PER_POSTING}
         arrays["lengths"] = open_array(folder, "lengths", facts["documents"])
         return cls(folder, facts, arrays)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, or another process, maps the same files."""
+        return type(self).open, (self._folder,)
 
     @property
     def nbytes(self) -> int:
@@ -81,15 +106,13 @@ class SearchIndex:
         Raises:
             BadIndexError: the postings of a word are damaged.
         """
-        found = self._found(words(query))
+        found = self._found(words(query[:MAX_QUERY]))
         if not found or k < 1:
             return []
-        docs = np.concatenate([docs for docs, _ in found])
-        scores = np.bincount(docs, np.concatenate([scores for _, scores in found]), self.documents)
-        return _best(scores.astype(np.float32), k)
+        return best(found, self.documents, k)
 
-    def _found(self, query: list[str]) -> list[tuple[NDArray[np.int32], NDArray[np.float32]]]:
-        """(documents, scores) of each different term of the query."""
+    def _found(self, query: list[str]) -> list[Matches]:
+        """Documents of each different term of the query."""
         known = self._words
         times: dict[_Postings, int] = {}
         for word in query:
@@ -99,15 +122,13 @@ class SearchIndex:
                 postings = self._look_up(word)
             if postings is not None:
                 times[postings] = times.get(postings, 0) + 1
-        return [(postings.docs, self._scores(postings, count)) for postings, count in times.items()]
+        return [postings if count == 1 else self._repeated(postings, count) for postings, count in times.items()]
 
-    def _scores(self, postings: _Postings, times: int) -> NDArray[np.float32]:
-        """Impacts of a term that is `times` times in the query; a multiple is rounded anew, as Lucene does."""
-        if times == 1:
-            return postings.impacts
+    def _repeated(self, postings: _Postings, times: int) -> _Repeated:
         weight = np.float32(times) * weights(np.array([len(postings.docs)]), self._filled)[0]
-        lengths = self._arrays["lengths"][postings.docs]
-        return impacts(weight, self._arrays["counts"][postings.part], self._inverse[lengths])
+        counts = self._arrays["counts"][postings.part]
+        bound = postings.bound * times * 1.000001
+        return _Repeated(postings.docs, bound, weight, counts, self._arrays["lengths"], self._inverse)
 
     def _look_up(self, word: str) -> _Postings | None:
         """Postings of a word not met lately."""
@@ -151,16 +172,4 @@ class SearchIndex:
         )
         if not sound:
             raise BadIndexError(f"search index {self._folder} is damaged (postings of term {number}); build it again")
-        return _Postings(docs, scores, part, bound)
-
-
-def _best(scores: NDArray[np.float32], k: int) -> list[int]:
-    """Places of the `k` highest scores above 0, highest first, equal ones ascending."""
-    if k < len(scores):
-        floor = np.partition(scores, len(scores) - k)[len(scores) - k]
-        places = np.flatnonzero(scores >= floor) if floor > 0 else np.flatnonzero(scores)
-    else:
-        places = np.flatnonzero(scores)
-    order = np.argsort(-scores[places], kind="stable")[:k]
-    best: list[int] = places[order].tolist()
-    return best
+        return _Postings(docs, scores, bound, part)
