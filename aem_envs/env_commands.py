@@ -62,12 +62,20 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _play(options: argparse.Namespace) -> int:
-    from aem_envs.play import play
     from aem_envs.registration import make_env
 
+    if not options.browser and (options.port is not None or options.no_open):
+        raise CliError("--port and --no-open go with --browser")
     env = make_env(options.id, **parse_settings(options.env))
     try:
-        play(env, seed=options.seed, split=options.split, task_id=options.task)
+        if options.browser:
+            from aem_envs.webshop.browser_play import play_in_browser
+
+            play_in_browser(env, options.seed, options.split, options.task, options.port or 0, not options.no_open)
+        else:
+            from aem_envs.play import play
+
+            play(env, seed=options.seed, split=options.split, task_id=options.task)
     finally:
         env.close()
     return 0

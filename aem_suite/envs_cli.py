@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe one: arguments, splits, capabilities, experts")
     check = commands.add_parser("check", help="check that environments keep the contract; exit code 1 if one does not")
     check.add_argument("ids", nargs="*", metavar="ID", help="default: all of this project")
-    play = commands.add_parser("play", help="play in the terminal")
+    play = commands.add_parser("play", help="play in the terminal, or shop in a browser")
     for command in (info, play):
         command.add_argument("id", metavar="ID", help='"aem/Toy-v0", or "module:EnvId"')
     for command in (info, check, play):
@@ -25,6 +25,11 @@ def parser() -> argparse.ArgumentParser:
     play.add_argument("--seed", type=int, help="seed of the first task drawn")
     play.add_argument("--split", help="draw from this split")
     play.add_argument("--task", metavar="TASK_ID", help="play this task")
+    play.add_argument("--browser", action="store_true", help="shop in your browser (aem/WebShop-v0)")
+    play.add_argument(
+        "--port", type=int, metavar="N", help="with --browser: port of the page server (default: any free)"
+    )
+    play.add_argument("--no-open", action="store_true", help="with --browser: only print the address")
     return main
 
 

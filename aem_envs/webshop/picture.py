@@ -69,13 +69,12 @@ _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
         '<path d="M30 36q0-8 8-8h20q8 0 8 8v42q0 6-6 6H36q-6 0-6-6z"/><path d="M40 12h16v16H40z" class="dark"/>'
         '<path d="M30 48h36v20H30z" class="light"/>',
     ),
-    (
-        ("",),
-        '<path d="M12 34l36-18 36 18v34L48 86 12 68z"/><path d="M12 34l36 18 36-18-36-18z" class="light"/>'
-        '<path d="M48 52v34" class="line"/>',
-    ),
 )
-"""(words of a category or a search, drawing on 96 by 96 points); the first that fits, the last fits all."""
+"""(words of a category or a search, drawing on 96 by 96 points)."""
+_PARCEL = (
+    '<path d="M12 34l36-18 36 18v34L48 86 12 68z"/><path d="M12 34l36 18 36-18-36-18z" class="light"/>'
+    '<path d="M48 52v34" class="line"/>'
+)
 
 _COLOURS = {
     name: shade
@@ -91,8 +90,9 @@ _OTHER = ("#5b7c99", "#8a6d9b", "#6f8f5f", "#b0785a", "#4f8c8c", "#a3657a")
 
 def picture(product: Product, chosen: tuple[tuple[str, str], ...] = ()) -> str:
     """An `<svg>` of the product, without any text of it; in a chosen option's colour if that names one."""
-    kind = f"{product.product_category} {product.query} {product.category}".lower()
-    drawing = next(drawing for words, drawing in _SHAPES if any(word in kind for word in words))
+    drawing = _drawing(
+        product.query, product.product_category.rpartition("›")[2], product.product_category, product.category
+    )
     colour = _colour([value for _, value in chosen]) or _colour([product.title.lower()])
     if colour is None:
         number = int.from_bytes(blake2b(product.asin.encode("utf-8", "replace"), digest_size=4).digest())
@@ -101,6 +101,15 @@ def picture(product: Product, chosen: tuple[tuple[str, str], ...] = ()) -> str:
         '<svg class="picture" viewBox="0 0 96 96" role="img" aria-label="Drawing of the product" '
         f'fill="{colour}" stroke="{colour}">{drawing}</svg>'
     )
+
+
+def _drawing(*kinds: str) -> str:
+    """The drawing that the first of `kinds` has a word for; the narrowest comes first."""
+    for kind in map(str.lower, kinds):
+        for words, drawing in _SHAPES:
+            if any(word in kind for word in words):
+                return drawing
+    return _PARCEL
 
 
 def _colour(texts: list[str]) -> str | None:
