@@ -50,11 +50,9 @@ public class Lucene {
 }
 """
 ODD = (
-    "women's Men’s 5.5' 12,000 3.5mm USB-C 100% 🎁 ❤️ 👩‍👧 👍🏽 🇩🇪🇫🇷 漢字 カタカナ 한국어 ไทยภาษา naïve CAFÉ İstanbul ΣΑΣ a_b 1:2 a:b don't "
-    "O'Neill's #1 ™ ® ½ 𝗕𝗼𝗹𝗱 1️⃣ #️⃣ &amp; e.g. U.S.A. 24/7 w/ ___ ＦＵＬＬ １２３ e\u0301 soft\u00adhyphen \u200d "
-    + "x" * 300
-    + " "
-    + "é" * 600
+    "women's Men’s 5.5' 12,000 3.5mm USB-C 100% 🎁 ❤️ 👩‍👧 👍🏽 🇩🇪🇫🇷 漢字 カタカナ 한국어 ไทยภาษา naïve CAFÉ İstanbul "
+    "ΣΑΣ a_b 1:2 a:b don't O'Neill's #1 ™ ® ½ 𝗕𝗼𝗹𝗱 1️⃣ #️⃣ &amp; e.g. U.S.A. 24/7 w/ ___ ＦＵＬＬ １２３ "
+    f"e\u0301 soft\u00adhyphen \u200d {'x' * 300} {'é' * 600}"
 ).split()
 LETTERS = "aB1 2_.,:;'\"-s é٣’漢カあ가ก\u0e4c\u0301\u200d\u00adİΣ😀❤👩🏻🇦🇧\ufe0f\u20e3™#*\u2028𝐚ﬁ"
 

@@ -43,7 +43,7 @@ _CLASS_WORD = re.compile(
     rf"|(?:z*{_PICTOGRAPH}|f{_Y})(?:(?<=z)(?:{_PICTOGRAPH}|f{_Y}))*"
     rf"|r{_X}r{_X}"
     rf"|s{_Y}v?y{_Y}"
-    rf"|((?:e[xzvyw]*)+|z+)"  # joiners alone are no word
+    r"|((?:e(?:[xvyw]|z+(?![zpg]))*)+|z+)"  # joiners alone are no word
 )
 
 
