@@ -1,4 +1,4 @@
-"""A person shops in their own browser, and the terminal tells what they did: `aem-envs play aem/WebShop-v0 --browser`."""
+"""A person shops in a browser of their own, and the terminal tells what they did: `aem-envs play … --browser`."""
 
 import webbrowser
 from collections.abc import Callable

@@ -41,7 +41,7 @@ class Links:
 
 
 def page(view: View, links: Links | None = None) -> str:
-    """One complete HTML document; without `links` a self-contained one whose buttons do nothing."""
+    """One complete HTML document; without `links` a plain one to be read: no style, no pictures, nothing to send."""
     sheet = _Sheet(view, links)
     body = _over(view, sheet) if links and links.over else _BODIES.get(view.page, _sub_page)(view, sheet)
     title = view.products[0].title if len(view.products) == 1 and view.page != "results" else view.query
@@ -52,7 +52,7 @@ def page(view: View, links: Links | None = None) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{text(f"{title} - {SHOP}" if title else SHOP)}</title><link rel="icon" href="{_ICON}">\n'
-        f'<style>{style()}</style></head>\n<body data-page="{view.page}"{state}>\n'
+        f'{sheet.style}</head>\n<body data-page="{view.page}"{state}>\n'
         f'<a class="skip" href="#main">Skip to the page</a>{form}\n{sheet.head}\n'
         f'<main id="main" class="wide" tabindex="-1">{notice}\n{body}\n</main>\n</body></html>\n'
     )
@@ -85,6 +85,7 @@ class _Sheet:
     def __init__(self, view: View, links: Links | None) -> None:
         self.view, self.links = view, links
         self._count = 0
+        self.style = f"<style>{style()}</style>" if links else ""
         self.state = f'<input type="hidden" name="{STATE}" value="{links.state}">' if links else ""
         brand = self.text(SHOP, "p", "brand") if view.page == "home" else f'<p class="brand">{SHOP}</p>'
         task = ""
@@ -110,6 +111,10 @@ class _Sheet:
             mark += f' aria-pressed="{"true" if clicked else "false"}"'
         sends = f'type="submit" form="shop" name="{CLICK}" value="{number}"' if self.links else 'type="button"'
         return f"<button {sends}{_class(css)}{mark}>{text(words)}</button>"
+
+    def picture(self, product: Product) -> str:
+        """A drawing, in the colour that was chosen."""
+        return picture(product, self.view.chosen) if self.links else ""
 
     def next_task(self) -> str:
         """A button to the next task, where there is one."""
@@ -168,7 +173,7 @@ def _results(view: View, sheet: _Sheet) -> str:
 def _card(product: Product, view: View, sheet: _Sheet) -> str:
     link = sheet.button(product.asin, kind="link", clicked=product.asin in view.visited)
     title, price = sheet.text(product.title, "p", "title"), sheet.text(product.price_tag, "p", "price")
-    return f'<li class="card">{picture(product)}{title}{price}{link}</li>'
+    return f'<li class="card">{sheet.picture(product)}{title}{price}{link}</li>'
 
 
 def _item(view: View, sheet: _Sheet) -> str:
@@ -182,7 +187,7 @@ def _item(view: View, sheet: _Sheet) -> str:
     chosen = ", ".join(f"{name}: {value}" for name, value in view.chosen)
     summary = f'<p role="status" class="soft">Chosen: {text(chosen)}</p>' if chosen else ""
     return (
-        f'{trail}<article class="item">{picture(product, view.chosen)}<div class="facts">{title}{price}{rating}{groups}'
+        f'{trail}<article class="item">{sheet.picture(product)}<div class="facts">{title}{price}{rating}{groups}'
         f'{summary}{buy}<nav class="tabs" aria-label="About the product">{tabs}</nav></div></article>'
     )
 
@@ -212,7 +217,7 @@ def _sub_page(view: View, sheet: _Sheet) -> str:
     else:
         content = '<p class="soft">Nobody has reviewed this product yet.</p>'
     return (
-        f'{trail}<article class="item">{picture(product, view.chosen)}<div class="facts">'
+        f'{trail}<article class="item">{sheet.picture(product)}<div class="facts">'
         f'<h1>{view.page.capitalize()}</h1><p class="soft">{text(product.title)}</p>'
         f'<div class="text">{content}</div></div></article>'
     )
@@ -221,9 +226,7 @@ def _sub_page(view: View, sheet: _Sheet) -> str:
 def _done(view: View, sheet: _Sheet) -> str:
     thanks, *leaked = done_texts(view)
     heading = sheet.text(thanks, "h1")
-    bought = "".join(
-        f'{picture(product, view.chosen)}<p class="soft">{text(product.title)}</p>' for product in view.products
-    )
+    bought = "".join(f'{sheet.picture(product)}<p class="soft">{text(product.title)}</p>' for product in view.products)
     rest = "".join(sheet.text(words, "p") for words in leaked)
     return f'<div class="thanks">{heading}{bought}{rest}{sheet.next_task()}</div>'
 
