@@ -124,7 +124,10 @@ class SearchIndex:
                 times[postings] = times.get(postings, 0) + 1
         return [postings if count == 1 else self._repeated(postings, count) for postings, count in times.items()]
 
-    def _repeated(self, postings: _Postings, times: int) -> _Repeated:
+    def _repeated(self, postings: _Postings, times: int) -> Matches:
+        if times & (times - 1) == 0:  # rounding is the same
+            scores = postings.scores * np.float32(times)
+            return _Postings(postings.docs, scores, postings.bound * times, postings.part)
         weight = np.float32(times) * weights(np.array([len(postings.docs)]), self._filled)[0]
         counts = self._arrays["counts"][postings.part]
         bound = postings.bound * times * 1.000001
