@@ -1,7 +1,7 @@
 """Pages of the shop as data, and as the two texts that agents read. `html` makes the third form of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,9 @@ PER_PAGE = 10
 """Products on a page of results."""
 
 SEP = " [SEP] "
+_ASCII_BLANKS = " \t\n\f\r"
+_NOT_IN_HTML = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&'"}
+"""JSON within HTML, as the original writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +42,16 @@ class View:
     """Asins of the item pages seen since the last visit to the home page."""
     leak: str | None = None
     """The score, on the done page of `compat="original"`; else None."""
+    original: bool = False
+    """Blanks and marks as the original's pages have them: see `shown` and `clicked`."""
 
 
 Piece = tuple[str, Literal["text", "button", "option", "link"]]
 
 
 def pieces(view: View) -> list[Piece]:
-    """The visible texts of a page in reading order, each with what it is. Blank ones are left out."""
-    head: list[Piece] = [("Instruction:", "text"), (view.instruction, "text")]
+    """The visible texts of a page in reading order, each with what it is; see `shown` for blank ones."""
+    head: list[Piece] = [(label(view), "text"), (view.instruction, "text")]
     match view.page:
         case "home":
             found: list[Piece] = [("WebShop", "text"), *head, (SEARCH, "button")]
@@ -59,7 +64,28 @@ def pieces(view: View) -> list[Piece]:
                 found += [(product.asin, "link"), (product.title, "text"), (product.price_tag, "text")]
         case _:
             found = [*head, (BACK, "button"), (PREV, "button"), *_product_pieces(view)]
-    return [piece for piece in found if piece[0].strip()]
+    return [(text, kind) for words, kind in found if (text := shown(words, view.original))]
+
+
+def shown(text: str, original: bool) -> str:
+    """What is seen of a text; "" if nothing.
+
+    A blank text is not seen. In the original it is, as one blank, unless there is a line break in it.
+    """
+    if text.strip() or (original and text.strip(_ASCII_BLANKS)):
+        return text
+    return " " if original and text and "\n" not in text else ""
+
+
+def label(view: View) -> str:
+    """What stands before the instruction."""
+    return "Instruction: " if view.original and view.page == "home" else "Instruction:"
+
+
+def bullets(view: View) -> tuple[str, ...]:
+    """Lines of a features page."""
+    (product,) = view.products
+    return tuple(f" {bullet}" for bullet in product.bullets) if view.original else product.bullets
 
 
 def _product_pieces(view: View) -> list[Piece]:
@@ -67,7 +93,7 @@ def _product_pieces(view: View) -> list[Piece]:
     if view.page == "description":
         return [(product.description, "text")]
     if view.page == "features":
-        return [(bullet, "text") for bullet in product.bullets]
+        return [(bullet, "text") for bullet in bullets(view)]
     if view.page == "reviews":
         return []  # there are none in any catalogue
     found: list[Piece] = []
@@ -92,10 +118,28 @@ def joined(found: Sequence[Piece]) -> str:
     return SEP.join(text.strip() for text, _ in found)
 
 
+def spaced(texts: Iterable[str]) -> str:
+    """Texts as the mode `text` writes them, blank ones left out."""
+    return SEP.join([text.strip() for text in texts if text.strip()])
+
+
 def rich_text(view: View) -> str:
     """Observation mode `text_rich`: a line for each visible text, buttons marked, those already used marked as such."""
-    clicked = frozenset(value for _, value in view.chosen) if view.page == "item" else view.visited
-    return marked(pieces(view), clicked)
+    return marked(pieces(view), clicked(view))
+
+
+def clicked(view: View) -> frozenset[str]:
+    """Products and options marked as clicked.
+
+    The original takes an option for clicked if it is, in quotes, in the page's address: those with other letters than
+    ASCII never are, an option called like its group always is.
+    """
+    if view.page != "item":
+        return view.visited
+    if not view.original:
+        return frozenset(value for _, value in view.chosen)
+    address = url(view, "")
+    return frozenset(v for _, values in view.products[0].options for v in values if f'"{v}"' in address)
 
 
 def marked(found: Sequence[Piece], clicked: frozenset[str]) -> str:
@@ -139,19 +183,12 @@ def done_texts(view: View) -> list[str]:
     """Visible texts of the last page."""
     if view.leak is None:
         return [THANKS]
-    bought, (product,) = json.dumps(dict(view.chosen), sort_keys=True), view.products
+    (product,) = view.products
+    chosen = json.dumps(dict(view.chosen), sort_keys=True).translate(_NOT_IN_HTML)
     unknown = ["attrs", "None", "category", "None", "query", "None", "product category", "None"]
     target = ["asin", "options", "attrs", "price upper", "instuction text", "category", "product category", "query"]
     return [
-        *(
-            THANKS,
-            "Your code:",
-            "None",
-            "(Paste it in your MTurk interface.)",
-            "Purchased",
-            "asin",
-            product.asin,
-        ),
-        *("options", json.dumps(bought, sort_keys=True), *unknown, "Target", *target, "Goal", "None", "Reward"),
-        *("Your score (min 0.0, max 1.0)", view.leak, "Reward Details", "None"),
+        *(THANKS, "Your code: ", "None", " (Paste it in your MTurk interface.)", "Purchased", "asin", product.asin),
+        *("options", chosen, *unknown, "Target", *target, "Goal ", "None", "Reward"),
+        *("Your score (min 0.0, max 1.0)", view.leak, "Reward Details ", "None"),
     ]
