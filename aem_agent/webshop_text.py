@@ -1,11 +1,11 @@
 """The web shop's texts: what a page says, in few words, and its actions as a small model says them.
 
-    observation                                              compact
-    … Page 1 (Total results: 2) [SEP] Next > [SEP] B0AB [SEP]    results page 1
-    Lumo Running Shoes, Non Slip [SEP] $23.5 [SEP] …             1 Lumo Running Shoes Non Slip 30
-                                                             2 …
-    … [SEP] < Prev [SEP] color [SEP] red [SEP] navy blue     item
-    [SEP] Lumo Running Shoes … [SEP] Buy Now                 color, red, navy blue
+    observation                                                 compact
+    … Page 1 (Total results: 2) [SEP] Next > [SEP] B0AB [SEP]   results page 1
+    Lumo Running Shoes, Non Slip [SEP] $23.5 [SEP] …            Lumo Running Shoes Non Slip 30 1
+                                                                …
+    … [SEP] < Prev [SEP] color [SEP] red [SEP] navy blue        item
+    [SEP] Lumo Running Shoes … [SEP] Buy Now                    color, red, navy blue
 
 A click on the first product is "open 1", on an option "choose navy blue", on a button "buy", "back", "next", "prev",
 "description", "features", "reviews"; a search is "search red shoes". Product codes are never said: a word-level model
@@ -72,8 +72,9 @@ class WebshopText:
         return Intro(task, "", _brief(_LIMIT.sub(r" under \1", task)))
 
     def compact(self, observation: str) -> str:
-        """Pages without instruction, buttons, ratings, commas and small words; results numbered; of an item's page the
-        options only, its title and price having stood among the results.
+        """Pages without instruction, buttons, ratings, commas and small words; of an item's page the options only, its
+        title and price having stood among the results. A result's number ends its line, where a model that reads from
+        left to right knows what it numbers.
 
         Prices are rounded up to whole tens of dollars, as the limits of instructions are ("under 40" there, for "price
         lower than 40.00 dollars"): what costs $30.01 to $40 costs "40".
@@ -155,7 +156,7 @@ def _compact(observation: str) -> str:
     if page is None:
         return observation.strip()
     if page.name == "results":
-        lines = [f"{n} {_brief(title)} {tens(price)}" for n, (_, title, price) in enumerate(page.products, 1)]
+        lines = [f"{_brief(title)} {tens(price)} {n}" for n, (_, title, price) in enumerate(page.products, 1)]
         return "\n".join([f"results page {page.number}", *lines]) if lines else "no results"
     if page.name == "item":
         return f"item\n{', '.join(page.texts)}"

@@ -63,7 +63,9 @@ def _check_expert(config: TrainConfig) -> None:
 def _check_folder(path: str) -> int | None:
     """The longest sequence that the model takes, where its folder says so."""
     if not (Path(path) / "config.json").is_file():
-        raise RecipeError(f"{path!r} (model.path) is not a model folder: it has no config.json")
+        raise RecipeError(
+            f"{path!r} (model.path) is not a model folder, it has no config.json: name one by --set model.path=DIR"
+        )
     load_tokenizer(Path(path))
     positions = read_config(path).get("max_position_embeddings")
     return positions if isinstance(positions, int) else None

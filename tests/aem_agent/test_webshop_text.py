@@ -59,7 +59,7 @@ def page(name: PageName) -> str:
 def test_pages() -> None:
     assert TEXTS.intro(HOME) == Intro(INSTRUCTION, "", "i need non slip shoe in navy blue under 40")
     assert TEXTS.compact(RESULTS) == (
-        "results page 2\n1 Lumo Running Shoes Non Slip Sea 30\n2 $5 Gift Card [SEP] All 20 - 40"
+        "results page 2\nLumo Running Shoes Non Slip Sea 30 1\n$5 Gift Card [SEP] All 20 - 40 2"
     )
     assert TEXTS.compact(ITEM) == "item\ncolor, red, navy blue, size, 2xl, 8.5 (wide)"
     assert TEXTS.compact(page("description")) == "They are made gym."
@@ -149,7 +149,7 @@ def test_small_models_and_large_ones_are_asked_in_their_own_words() -> None:
     assert plain.answer("search[shoe]") == "search shoe\n" and plain.mean("search shoe") == "search[shoe]"
     plain.said(HOME, Response("search shoe\n"), "search[shoe]")
     said = plain.messages(RESULTS, results)[0]["content"]
-    assert "> search shoe\nresults page 2\n1 Lumo" in said and said.endswith("actions : open 1\n> ")
+    assert "> search shoe\nresults page 2\nLumo" in said and said.endswith("actions : open 1\n> ")
     assert plain.answer("click[b0ab12cd34]") == "open 1\n" and plain.mean("open 1") == "click[b0ab12cd34]"
     raw = TextPrompter(PlainFullSpec(compact=False), SHOP)
     raw.messages(HOME, {})

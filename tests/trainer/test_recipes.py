@@ -11,6 +11,7 @@ from helpers import QUICK, quick, quiet, run
 
 from aem_agent.types import AgentError
 from aem_envs.plugins import UnknownPluginError
+from envs_data.errors import DataError
 from trainer.config import ConfigError, EnvConfig
 from trainer.dry_run import check_recipe, dry_run
 from trainer.errors import RecipeError
@@ -21,15 +22,29 @@ from trainer.runs import load_recipe, new_run, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_recipe_dry_runs(name: str) -> None:
+def test_shipped_recipe_dry_runs(name: str, tmp_path: Path) -> None:
     config = load_recipe(name)
     assert config.description
     assert from_json(to_json(config)) == config
+    if config.model.path is not None:  # the user's own: a small one and generated data stand in for it
+        with pytest.raises((RecipeError, DataError)):
+            dry_run(config)
+        folder = preset_folder(quick(), tmp_path / "model", task_pools(quick()))
+        config = override(config, [f"model.path={folder}", "env.kwargs.source=embedded"])
     assert "nothing was trained" in dry_run(config)[-1]
 
 
+def test_a_recipe_for_ones_own_model_says_how_to_name_it() -> None:
+    config = override(load_recipe("webshop-1-5b"), ["env.kwargs.source=embedded"])
+    with pytest.raises(RecipeError, match=r"'Qwen2.5-1.5B-Instruct' .*--set model.path=DIR"):
+        dry_run(config)
+    larger = load_recipe("webshop-7b")
+    assert (config.rollout.tasks, config.rollout.group_size, config.steps) == (16, 8, 150)
+    assert config.rollout == larger.rollout and config.algorithm == larger.algorithm and larger.model.path
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["alfworld-small", "alfworld-weak-start"])
+@pytest.mark.parametrize("name", ["alfworld-small", "alfworld-weak-start", "webshop-tiny"])
 def test_longer_recipe_turns_when_cut_short(tmp_path: Path, name: str) -> None:
     """Every stage, every variant and both exports; `warmstart.max_steps` stays, so that experts win."""
     kept = [s for s in QUICK if not s.startswith("warmstart.tokens_per_step")]
