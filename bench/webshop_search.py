@@ -3,7 +3,8 @@
     python bench/webshop_search.py [--products 1000 100000] [--peers] [--out FILE]
 
 Queries are full instructions of the embedded catalogue, each a new string; nothing of an answer is kept between them.
-Times are processor time of one process, per query the best of five (other engines: one). With $AEM_ANSERINI_JAR (how to get it: head of
+Times are processor time of one process, per query the best of five (other engines: one). Above 100,000 products the
+time to build includes making them up. With $AEM_ANSERINI_JAR (how to get it: head of
 tests/aem_envs/test_webshop_lucene.py) real Lucene answers the same queries, and "same" counts equal lists of 50. With
 --peers, other engines are asked too, those that are installed (`pip install bm25s tantivy`; SQLite comes with Python);
 without the jar they are compared with ours.
