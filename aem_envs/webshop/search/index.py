@@ -23,7 +23,7 @@ MAX_QUERY = 20_000
 """Characters of a query that are read."""
 
 MAX_CACHED_WORDS = 4096
-"""Words whose postings are kept at hand (views into the mapped files)."""
+"""Words whose postings are kept at hand (views into the mapped files), but for those of one query more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +106,9 @@ class SearchIndex:
         Raises:
             BadIndexError: the postings of a word are damaged.
         """
+        if max(len(self._words), len(self._postings)) >= MAX_CACHED_WORDS:
+            self._words.clear()
+            self._postings.clear()
         found = self._found(words(query[:MAX_QUERY]))
         if not found or k < 1:
             return []
@@ -135,9 +138,6 @@ class SearchIndex:
 
     def _look_up(self, word: str) -> _Postings | None:
         """Postings of a word not met lately."""
-        if len(self._words) >= MAX_CACHED_WORDS:
-            self._words.clear()
-            self._postings.clear()
         name = term(word)
         found = None if name is None else self._of_term(name)
         if len(word) < 64:
