@@ -12,7 +12,7 @@ from aem_envs.core import AemEnvError
 from aem_envs.webshop.search import BadIndexError, IndexBuilder, SearchIndex, builder, files, ranking
 from aem_envs.webshop.search import index as index_module
 from aem_envs.webshop.search.analyser import analyse
-from aem_envs.webshop.search.scoring import LENGTHS, length_bytes
+from aem_envs.webshop.search.scoring import LENGTHS, length_bytes, weights
 
 
 def test_lengths_are_kept_in_a_byte_rounded_down() -> None:
@@ -87,6 +87,19 @@ def test_ranks_are_those_of_the_formula(tmp_path: Path, monkeypatch: pytest.Monk
     for query in QUERIES:
         assert found.top(query, k) == reference(texts, query, k)
     assert bool(finished) == (lazily and k <= 50)
+
+
+def test_a_word_three_times_in_a_query_is_rounded_anew(tmp_path: Path) -> None:
+    found = build(tmp_path, corpus(300))
+    (once,), (thrice,) = found._found(["w0"]), found._found(["w0"] * 3)
+    weight = np.float32(3) * weights(np.array([len(once.docs)]), found._filled)[0]
+    lengths, counts = found._arrays["lengths"][once.docs], found._arrays["counts"][once.part]
+    expected = [weight - weight / (np.float32(1) + np.float32(count) * found._inverse[length]) for count, length in
+                zip(counts, lengths)]  # fmt: skip
+    assert thrice.impacts(ranking.ALL).tolist() == expected
+    assert thrice.impacts(np.array([3, 1])).tolist() == [expected[3], expected[1]]
+    assert (np.float32(3) * once.impacts(ranking.ALL) != expected).any()
+    assert max(expected) <= thrice.bound
 
 
 def test_documents_are_numbered_by_the_order_given(tmp_path: Path) -> None:
