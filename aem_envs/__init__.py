@@ -53,3 +53,6 @@ experts.add("aem/ALFWorld-v0/expert-search", "aem_envs.alfworld.expert:SearchExp
 experts.add("aem/WebShop-v0/expert", "aem_envs.webshop.expert:Expert")
 experts.add("aem/WebShop-v0/expert-search", "aem_envs.webshop.reader:SearchExpert")
 experts.add("aem/WebShop-v0/first-hit", "aem_envs.webshop.expert:FirstHit")
+experts.add("aem/WebShopBrowser-v0/expert", "aem_envs.webshop.expert:Expert")
+experts.add("aem/WebShopBrowser-v0/expert-search", "aem_envs.webshop.reader:SearchExpert")
+experts.add("aem/WebShopBrowser-v0/first-hit", "aem_envs.webshop.expert:FirstHit")

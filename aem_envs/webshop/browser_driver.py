@@ -27,7 +27,7 @@ shown.sort((a, b) => a.dataset.n - b.dataset.n);
 let source = "";
 if (arguments[0]) {
   const copy = document.documentElement.cloneNode(true);
-  copy.querySelectorAll("style, svg").forEach(e => e.remove());
+  copy.querySelectorAll("style, svg, link").forEach(e => e.remove());
   source = "<!DOCTYPE html>\\n" + copy.outerHTML;
 }
 return {path: location.pathname, search: !!document.querySelector("form.search"), source,
@@ -167,7 +167,7 @@ class Tab:
     @contextmanager
     def _commands(self) -> Iterator[Any]:
         """This tab's turn. What goes wrong becomes a `BrowserError`, and the browser's end."""
-        from selenium.common.exceptions import WebDriverException
+        from selenium.common.exceptions import TimeoutException, WebDriverException
         from urllib3.exceptions import HTTPError
 
         browser = self._browser
@@ -180,6 +180,9 @@ class Tab:
                     browser.driver.switch_to.window(self._window)
                     browser.current = self._window
                 yield browser.driver
+            except TimeoutException as error:
+                browser.close()
+                raise BrowserError(f"the page did not come within {browser.settings.timeout:g} s") from error
             except (WebDriverException, HTTPError, OSError) as error:
                 browser.close()
                 raise BrowserError(f"the browser broke: {first_line(error)}") from error
@@ -206,7 +209,7 @@ class Tab:
             if found is not None and found["path"] != before and found["path"].startswith(token):
                 break
             if time.monotonic() > deadline:
-                raise BrowserError(f"the next page did not come within {seconds:g} s")
+                raise BrowserError(f"the page did not come within {seconds:g} s")
             time.sleep(_PAUSE)
         pieces = [(text, kind) for _, text, kind, _ in found["pieces"]]
         return Shown(

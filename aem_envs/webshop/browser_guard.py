@@ -33,8 +33,17 @@ def main(owner: int, driver: str) -> None:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        _kill_all(folder)
-        _remove(folder)
+        clear(folder, os.getpid())
+
+
+def clear(folder: str, root: int = 0) -> None:
+    """Kill every process whose command line names `folder`, with all offspring, and that of `root`; remove it."""
+    _kill_all(folder, root)
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):  # noqa: PTH110
+            return
+        time.sleep(0.1)
 
 
 def _run(owner: int, driver: str, folder: str) -> None:
@@ -43,7 +52,7 @@ def _run(owner: int, driver: str, folder: str) -> None:
     at_home = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"), folder)
     display = {"XAUTHORITY": os.path.expanduser("~/.Xauthority"), **os.environ}  # noqa: PTH111
     process = subprocess.Popen(
-        [driver, "--port=0"],
+        [driver, "--port=0", f"--log-path={folder}/driver.log"],  # so that its command line names the folder, too
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -74,26 +83,25 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
-def _kill_all(folder: str) -> None:
+def _kill_all(folder: str, root: int) -> None:
     if not os.path.isdir("/proc/self"):  # noqa: PTH112
         subprocess.run(["pkill", "-9", "-f", folder], check=False)
-        subprocess.run(["pkill", "-9", "-P", str(os.getpid())], check=False)
         return
     deadline = time.monotonic() + _PATIENCE
-    while (alive := _offspring(folder)) and time.monotonic() < deadline:
+    while (alive := _offspring(folder, root)) and time.monotonic() < deadline:
         for pid in alive:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        if root:  # all of this process's children are meant
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
         time.sleep(0.01)
 
 
-def _offspring(folder: str) -> list[int]:
-    """Every process that descends from this one, or names the folder in its command line."""
+def _offspring(folder: str, root: int) -> list[int]:
     parents: dict[int, int] = {}
-    found: set[int] = set()
+    found = {root} - {0}
     for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
         with suppress(OSError, ValueError, IndexError):
             with open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
@@ -101,21 +109,9 @@ def _offspring(folder: str) -> list[int]:
             with open(f"/proc/{name}/cmdline", "rb") as line:  # noqa: PTH123
                 if folder.encode() in line.read():
                     found.add(int(name))
-    found.discard(os.getpid())
-    grown = True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent == os.getpid() or parent in found} - found
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-        grown = bool(more)
-    return sorted(found)
-
-
-def _remove(folder: str) -> None:
-    for _ in range(50):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.exists(folder):  # noqa: PTH110
-            return
-        time.sleep(0.1)
+    return sorted(found - {os.getpid()})
 
 
 if __name__ == "__main__":

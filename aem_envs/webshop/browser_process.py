@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aem_envs.core import AemEnvError, BadOptionError, InfrastructureError
+from aem_envs.webshop.browser_guard import clear
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
@@ -135,10 +136,11 @@ class Browser:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C in the terminal is this process's to handle
         )
-        self._finalizer = weakref.finalize(self, _let_go, self._guard, self._owner)
+        self._folder: list[str] = []
+        self._finalizer = weakref.finalize(self, _let_go, self._guard, self._owner, self._folder)
         try:
-            self.folder, port = self._heard()
-            self.driver = _connect(settings, self.folder, port)
+            folder, port = self._heard()
+            self.driver = _connect(settings, folder, port)
             self.first = self.current = str(self.driver.current_window_handle)
         except BaseException:
             self.close()
@@ -165,8 +167,9 @@ class Browser:
             if not chunk:
                 raise BrowserError(f"{self.settings.chromedriver} ended as it started: is it a ChromeDriver?")
             heard += chunk
-        folder, port = heard.decode().splitlines()[:2]
-        return folder, int(port)
+            if b"\n" in heard and not self._folder:
+                self._folder.append(heard.partition(b"\n")[0].decode())
+        return self._folder[0], int(heard.splitlines()[1])
 
 
 def _connect(settings: BrowserSettings, folder: str, port: int) -> "WebDriver":
@@ -204,7 +207,7 @@ def first_line(error: BaseException) -> str:
     return (str(getattr(error, "msg", None) or error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _let_go(guard: "subprocess.Popen[bytes]", owner: int) -> None:
+def _let_go(guard: "subprocess.Popen[bytes]", owner: int, folder: list[str]) -> None:
     """Let the guard clear up, and wait for it; a forked child of the owner only drops its copy of the pipes."""
     if guard.stdin is not None:
         with suppress(OSError):
@@ -215,6 +218,8 @@ def _let_go(guard: "subprocess.Popen[bytes]", owner: int) -> None:
         except subprocess.TimeoutExpired:
             guard.kill()
             guard.wait()
+        if guard.returncode < 0 and folder:  # it was killed itself: do its work
+            clear(folder[0])
     if guard.stdout is not None:
         with suppress(OSError):
             guard.stdout.close()
