@@ -13,7 +13,22 @@ from html import escape
 from importlib.resources import files
 
 from aem_envs.webshop.picture import picture
-from aem_envs.webshop.view import BACK, BUY, NEXT, NO_RATING, PREV, SEARCH, SUB_PAGES, View, done_texts, page_line
+from aem_envs.webshop.view import (
+    BACK,
+    BUY,
+    NEXT,
+    NO_RATING,
+    PREV,
+    SEARCH,
+    SUB_PAGES,
+    View,
+    bullets,
+    clicked,
+    done_texts,
+    label,
+    page_line,
+    shown,
+)
 from envs_data.webshop.product import Product
 
 SHOP = "WebShop"
@@ -94,21 +109,26 @@ class _Sheet:
         else:
             task = (
                 '<section class="task" aria-label="Your task"><p class="wide">'
-                f"{self.text('Instruction:', 'strong')} {self.text(view.instruction, 'span')}</p></section>"
+                f"{self.text(label(view), 'strong')} {self.text(view.instruction, 'span')}</p></section>"
             )
             search = self._search()
         self.head = f'<header><div class="wide">{brand}{search}</div>{task}</header>'
 
     def text(self, words: str, tag: str, css: str = "") -> str:
         """A visible text of the page."""
+        words = shown(words, self.view.original)
         return f"<{tag}{_class(css)}{self._mark(words, 'text')}>{text(words)}</{tag}>"
 
-    def button(self, words: str, css: str = "", kind: str = "button", clicked: bool | None = None) -> str:
-        """A thing to click: a button, a product's link or an option. `clicked`: it was already."""
-        number = self._count
+    def button(
+        self, words: str, css: str = "", kind: str = "button", clicked: bool = False, newest: bool = False
+    ) -> str:
+        """A thing to click: a button, a product's link or an option. `clicked`: it was already; `newest`: just now."""
+        number, words = self._count, shown(words, self.view.original)
         mark = self._mark(words, kind) + (" data-clicked" if clicked else "")
         if kind == "option":
             mark += f' aria-pressed="{"true" if clicked else "false"}"'
+        if newest and self.links:
+            mark += " autofocus"  # the new page goes on where the old one was left
         sends = f'type="submit" form="shop" name="{CLICK}" value="{number}"' if self.links else 'type="button"'
         return f"<button {sends}{_class(css)}{mark}>{text(words)}</button>"
 
@@ -136,7 +156,7 @@ class _Sheet:
         )
 
     def _mark(self, words: str, kind: str) -> str:
-        if not words.strip():  # `view.pieces` leaves these out
+        if not words:  # `view.pieces` leaves these out
             return ""
         self._count += 1
         return f' data-n="{self._count - 1}" data-kind="{kind}"'
@@ -193,9 +213,11 @@ def _item(view: View, sheet: _Sheet) -> str:
 
 
 def _group(name: str, values: tuple[str, ...], view: View, sheet: _Sheet) -> str:
-    clicked = {value for _, value in view.chosen}
+    chosen = clicked(view)
     legend = sheet.text(name, "legend")
-    buttons = "".join(sheet.button(value, "option", "option", value in clicked) for value in values)
+    buttons = "".join(
+        sheet.button(value, "option", "option", value in chosen, (name, value) in view.chosen[-1:]) for value in values
+    )
     return f'<fieldset>{legend}<div class="group">{buttons}</div></fieldset>'
 
 
@@ -213,7 +235,9 @@ def _sub_page(view: View, sheet: _Sheet) -> str:
     if view.page == "description":
         content = sheet.text(product.description, "p")
     elif view.page == "features":
-        content = f"<ul>{''.join(sheet.text(bullet, 'li') for bullet in product.bullets if bullet.strip())}</ul>"
+        content = (
+            f"<ul>{''.join(sheet.text(bullet, 'li') for bullet in bullets(view) if shown(bullet, view.original))}</ul>"
+        )
     else:
         content = '<p class="soft">Nobody has reviewed this product yet.</p>'
     return (
