@@ -2,6 +2,7 @@
 
 import webbrowser
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -59,7 +60,7 @@ def play_in_browser(
     task_id: str | None = None,
     port: int = 0,
     show: bool = True,
-    write: Callable[[str], Any] = print,
+    write: Callable[[str], Any] = partial(print, flush=True),  # noqa: B008
 ) -> None:
     """Serve the shop until Ctrl-C (`KeyboardInterrupt`, with the server closed) and tell what happens in it.
 

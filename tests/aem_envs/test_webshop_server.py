@@ -3,8 +3,12 @@
 import contextlib
 import http.client
 import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
@@ -14,6 +18,7 @@ from aem_envs.webshop import server as server_module
 from aem_envs.webshop.server import MAX_BODY, Desk, PortInUseError, ShopServer
 from aem_envs.webshop.session import Session
 from aem_envs.webshop.view import pieces
+from aem_suite.envs_cli import main
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +259,51 @@ def test_no_goal_and_no_score_in_any_answer(server):
         elif thing != "done":
             do(server, desk, state, click=number(env.session, thing))
     assert env.session.page == "done"
+
+
+def test_a_person_shops_and_the_terminal_tells():
+    """`aem-envs play aem/WebShop-v0 --browser`, with a purchase, the next task, running out of steps, and Ctrl-C."""
+    command = [sys.executable, "-m", "aem_suite.envs_cli", "play", "aem/WebShop-v0", "--browser", "--no-open"]
+    task = ["--seed", "3", "--env", "max_steps=3"]
+    process = subprocess.Popen([*command, *task], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/([\w-]+)/", process.stdout.readline())
+        port, token = int(address[1]), address[2]
+        there = SimpleNamespace(port=port, token=token)
+        assert do(there, there, 0, q="Black Shoes") == "1"
+        text = ask(there, f"/{token}/1")[2]
+        link = re.search(r'value="(\d+)" data-n="\d+" data-kind="link"', text)[1]
+        assert do(there, there, 1, click=link) == "2"
+        text = ask(there, f"/{token}/2")[2]
+        buy = re.search(r'value="(\d+)"[^>]*>Buy Now', text)[1]
+        assert do(there, there, 2, click=buy) == "3"
+        assert "Next task" in ask(there, f"/{token}/3")[2]
+        assert do(there, there, 3, next="1") == "4"
+        for state in range(4, 7):
+            do(there, there, state, q="lamp")
+        assert "The end: a task has 3 steps." in ask(there, f"/{token}/7")[2]
+        told = list(iter(process.stdout.readline, "Stopped after 3 steps (max_steps), reward 0.\n"))
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    told = "".join(told)
+    assert "> search[black shoes]\n> click[b0" in told and "> click[buy now]\nNot quite after 3 steps, reward" in told
+    assert told.count("[1000/human/") == 2 and not rest
+    assert process.returncode == 130 and "Traceback" not in errors
+
+
+def test_playing_in_a_browser_is_for_the_shop_only(capsys):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(["play", *arguments])
+        return stop.value.code, capsys.readouterr().err
+
+    code, error = call("aem/Toy-v0", "--browser")
+    assert code == 2 and "aem/WebShop-v0" in error
+    code, error = call("aem/WebShop-v0", "--port", "8000")
+    assert code == 2 and "go with --browser" in error
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, error = call("aem/WebShop-v0", "--browser", "--no-open", "--port", str(taken.getsockname()[1]))
+    assert code == 2 and "choose another port" in error
