@@ -85,14 +85,14 @@ class WebshopText:
         return webshop_words()
 
     def say(self, action: str, observation: str) -> str:
-        """ "click[b0ab]" → "open 1", …"""
+        """ "click[b0ab]" → "open 1", …; searches lose their small words, which the search engine leaves out as well."""
         page = read(observation)
         verb, found, argument = action.strip().partition("[")
         if page is None or not found or not argument.endswith("]"):
             return action
         argument = " ".join(argument[:-1].lower().split())
         if verb == "search":
-            return f"search {argument}"
+            return f"search {_brief(argument)}"
         if verb != "click":
             return action
         if argument in _WORDS:

@@ -1,10 +1,11 @@
 """Players of the shop: `Expert` knows the goal, `FirstHit` does not even look. `reader` has the one that reads."""
 
+import re
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from aem_envs.core import BadOptionError, TextEnv
+from aem_envs.core import BadOptionError, TextEnv, one_of
 from aem_envs.webshop.reward import option_matches
 from aem_envs.webshop.view import PER_PAGE, SEP, SUB_PAGES
 
@@ -16,6 +17,10 @@ Choice = tuple[str, str]
 
 
 _MOVES = ("click[back to search]", "click[next >]", "click[< prev]")
+
+
+LIMIT = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
+"""The end of an instruction that limits the price."""
 
 
 class Noisy:
@@ -51,10 +56,14 @@ class Expert(Noisy):
     Args:
         noise: chance per turn of a random action.
         seed: of the noise.
+        query: what it searches for: what it "knows" of the product, or the words of the "instruction" as they stand,
+            where these bring the product on the first two pages (demonstrations are easier to learn from so).
     """
 
-    def __init__(self, noise: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, noise: float = 0.0, seed: int = 0, query: Literal["known", "instruction"] = "known") -> None:
         super().__init__(noise, seed)
+        one_of("query", query, ("known", "instruction"))
+        self._asks_by_instruction = query == "instruction"
         self._env: WebShopEnv | None = None
         self._doc = -1
         self._queries: list[str] = []
@@ -112,7 +121,11 @@ class Expert(Noisy):
         for query in candidates:
             hits = list(env.shop.search(query, env.session.salt))
             pages.append(hits.index(self._doc) // PER_PAGE if self._doc in hits else len(hits) + 1)
-        return [candidates[place] for place in sorted(range(len(candidates)), key=pages.__getitem__)]
+        ranked = [candidates[place] for place in sorted(range(len(candidates)), key=pages.__getitem__)]
+        asked = LIMIT.sub("", goal.instruction.lower())
+        if self._asks_by_instruction and self._doc in list(env.shop.search(asked, env.session.salt))[: 2 * PER_PAGE]:
+            ranked.insert(0, asked)
+        return ranked
 
 
 class FirstHit:

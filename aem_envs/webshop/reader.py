@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aem_envs.core import TextEnv
-from aem_envs.webshop.expert import Noisy, instruction
+from aem_envs.webshop.expert import LIMIT, Noisy, instruction
 from aem_envs.webshop.session import QUERY_FORM
 from aem_envs.webshop.view import NO_RATING, SEP
 
 CANDIDATES = 4
 """Products read, as far as the step limit allows, before the best of them is bought."""
 
-_LIMIT = re.compile(r",? and price lower than (\d+(?:\.\d+)?) dollars")
 _PRICE = re.compile(r"\$(\d+(?:\.\d+)?)")
 _WORD = re.compile(r"[a-z0-9]+(?:[.'][a-z0-9]+)*")
 _IDLE_WORDS = """
@@ -65,9 +64,9 @@ class SearchExpert(Noisy):
         self._env = env
         self._begin(info)
         text = instruction(info["raw_obs"]).lower()
-        limit = _LIMIT.search(text)
+        limit = LIMIT.search(text)
         self._limit = float(limit[1]) if limit else float("inf")
-        self._text = _LIMIT.sub("", text)
+        self._text = LIMIT.sub("", text)
         self._needed = {_plain(word) for word in _WORD.findall(self._text) if word not in _IDLE}
         self._items.clear()
         self._open = self._page = ""

@@ -33,6 +33,7 @@ recipe = TrainConfig(
     warmstart=WarmstartConfig(
         steps=700,
         expert="expert",
+        expert_options={"query": "instruction"},
         games=3000,
         noise=0.1,
         max_steps=15,
@@ -42,9 +43,9 @@ recipe = TrainConfig(
     ),
     rollout=RolloutConfig(tasks=12, group_size=8, concurrency=96, max_steps=10, whole_episodes=True),
     algorithm=AlgorithmConfig(estimator="grpo", std_floor=1.0, invalid_penalty=0.1),
-    optimiser=OptimiserConfig(lr=6e-4, warmup_steps=8, final_lr=0.2, minibatch_responses=400),
+    optimiser=OptimiserConfig(lr=6e-4, warmup_steps=8, final_lr=0.2, minibatch_responses=120),
     evaluation=EvaluationConfig(
         split="dev", tasks=120, every=20, interim_tasks=60, interim_split="train", max_steps=10
     ),
-    steps=60,
+    steps=100,
 )
