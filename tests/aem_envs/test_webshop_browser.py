@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import gc
+import json
 import os
 import pickle
 import random
@@ -138,7 +139,7 @@ def test_every_step_equals_the_text_environments(mode):
     try:
         pair.reset(seed=3)
         rng, odd = random.Random(3), iter(ODD_QUERIES + INVALID)
-        for number in range(150 if mode == "text" else 40):
+        for number in range({"text": 150, "text_rich": 40, "url": 16}[mode]):
             if number % 4 == 3 and (action := next(odd, "")) != "":
                 pair.step(action)
             elif number % 12 == 0:
@@ -167,7 +168,7 @@ def test_every_step_equals_the_text_environments(mode):
                 record = pair.step(f"click[{thing}]")
             assert record[2], "bought"
         assert pair.pages == {"home", "results", "item", "description", "features", "reviews", "done"}
-        assert pair.actions >= (200 if mode == "text" else 90)
+        assert pair.actions >= (200 if mode == "text" else 60)
     finally:
         pair.close()
 
@@ -192,6 +193,67 @@ def test_the_originals_quirks_and_snapshots():
         assert "Your score" in other._observe()[0] and other.get_state() == bought
         other.close()
         pair.step("click[< prev]")
+    finally:
+        pair.close()
+
+
+ODD_TEXTS = [
+    '<script>alert(1)</script> & "hat"',
+    "two  spaces\tand a tab",
+    "line\nbreak\r\nand cr\rx",
+    "nbsp\u00a0x\u200bzero\u200dwidth\ufeff",
+    "emoji 🎧𝄞 \u202eover",
+    "  padded  ",
+    "controls \u0001\u001b[31m \u0085 \u2028",
+    "&amp; &lt; &#13; %20",
+    "\u001c odd blanks \u00a0",
+]
+
+
+@pytest.fixture(scope="module")
+def odd_goods(tmp_path_factory):
+    """Official files of products whose every text is odd."""
+    items, instructions = [], {}
+    for number, text in enumerate(ODD_TEXTS):
+        asin = f"B0ODD{number:05d}"
+        values = [[text, "same", "buy now", "x/y"], ["same", "Description", ""]]
+        items.append(
+            {
+                "name": text,
+                "asin": asin,
+                "category": "beauty",
+                "query": "odd things",
+                "images": [],
+                "full_description": f"{text} \n\n {text}",
+                "product_category": f"Beauty › {text}",
+                "small_description": [text, "", f"{text} b"],
+                "pricing": "$1.0$9.99",
+                "customization_options": {
+                    name: [{"value": value} for value in group] for name, group in zip((text, "second"), values)
+                },
+            }
+        )
+        instructions[asin] = {"attributes": ["soft"], "instruction": f"Find {text}", "instruction_attributes": ["soft"]}
+    folder = tmp_path_factory.mktemp("odd")
+    (folder / "items_shuffle_1000.json").write_text(json.dumps(items), "utf-8")
+    (folder / "items_ins_v2_1000.json").write_text(json.dumps(instructions), "utf-8")
+    return str(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compat", [None, "original"])
+def test_odd_texts_of_products_are_read_as_they_are(odd_goods, compat):
+    settings = {"source": "official", "goals": "synthetic", "tagger": "lexicon", "data": odd_goods}
+    pair = Pair(observation_mode="text_rich", compat=compat, max_steps=1000, **settings)
+    try:
+        pair.reset(seed=1)
+        for number in range(len(ODD_TEXTS)):
+            pair.step("search[<q> odd things]")
+            pair.step(f"click[b0odd{number:05d}]")
+            for action in pair.info["admissible_actions"][7:]:
+                assert pair.step(action)[-1]["action_valid"] or (compat and "\n" in action)
+            for thing in ("description", "< prev", "features", "< prev"):
+                pair.step(f"click[{thing}]")
     finally:
         pair.close()
 
