@@ -119,7 +119,7 @@ class WebShopBrowserEnv(WebShopEnv):
 
         def view() -> View:
             env = me()
-            return session.view(leak=env._leak() if env else None)
+            return session.view(env._leak() if env else None, original=env is not None and env.compat is not None)
 
         desk = Desk(view, session.search, session.click)
         try:

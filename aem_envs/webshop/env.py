@@ -48,7 +48,8 @@ class WebShopEnv(TextEnv):
         goals: "human" (instructions as people write them; default) or "synthetic" (one per combination of options).
         observation_mode: "text" (default), "text_rich" (marks buttons), "html" or "url".
         compat: "original" brings the original's quirks back: the score on the last page; the first goal of a split is
-            never drawn; what has a bracket of its own cannot be clicked. None (default): none of them.
+            never drawn; what has a bracket of its own cannot be clicked, nor an action have blanks around it; blank
+            texts are shown, and blanks around texts in `text_rich`. None (default): none of them.
         tagger: Official: finds nouns in titles, for the reward: "spacy", "lexicon", or "auto" (spacy if installed).
         data: Folder of the official files, or the products file; default `$WEBSHOP_DATA`.
         cache: Folder for the store built from the catalogue; default `$AEM_CACHE`, else the user's cache folder.
@@ -199,7 +200,7 @@ class WebShopEnv(TextEnv):
 
     def _do(self, action: str) -> tuple[str | None, str | None]:
         """Carry out an action: (how it was understood, why it was not accepted)."""
-        match = (_ORIGINAL_ACTION if self.compat else _ACTION).match(action.strip())
+        match = _ORIGINAL_ACTION.match(action) if self.compat else _ACTION.match(action.strip())
         if match is None:
             return None, "an action is search[words] or click[thing]"
         verb, argument = match[1], match[2].lower()
@@ -227,7 +228,8 @@ class WebShopEnv(TextEnv):
         if self.mode == "text" and self.compat is None:
             text = session.text()
             return text, text
-        view = session.view(leak=str(self._score.reward) if self.compat and self._score else None)
+        leak = str(self._score.reward) if self.compat and self._score else None
+        view = session.view(leak, original=self.compat is not None)
         raw = plain_text(view)
         match self.mode:
             case "text":

@@ -17,6 +17,7 @@ from aem_envs.webshop.view import (
     View,
     page_line,
     plain_text,
+    spaced,
 )
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ class Session:
     `search` works on every page until something is bought; `click` on what `clickables` lists.
     """
 
-    __slots__ = ("doc", "hits", "instruction", "number", "options", "page", "query", "salt", "shop", "visited")
+    __slots__ = ("_head", "doc", "hits", "instruction", "number", "options", "page", "query", "salt", "shop", "visited")
 
     def __init__(self, shop: "Shop", instruction: str, salt: str) -> None:
         """`salt` seeds the random results of the query prefix <r>."""
         self.shop, self.instruction, self.salt = shop, instruction, salt
+        self._head = spaced(["Instruction:", instruction, BACK])
         self.page: PageName = "home"
         self.doc = -1
         self._forget()
@@ -132,19 +134,18 @@ class Session:
 
     def text(self) -> str:
         """Observation mode `text`: what `plain_text(self.view())` says, from parts kept per product."""
-        head = f"Instruction:{SEP}{self.instruction}{SEP}{BACK}{SEP}"
         if self.page == "item":
-            return f"{head}{PREV}{SEP}{self.shop.item(self.doc).text}"
+            return f"{self._head}{SEP}{PREV}{SEP}{self.shop.item(self.doc).text}"
         if self.page == "results":
             turns = NEXT if self.number == 1 else f"{PREV}{SEP}{NEXT}"
-            start = f"{head}{page_line(self.number, len(self.hits))}{SEP}{turns}"
+            start = f"{self._head}{SEP}{page_line(self.number, len(self.hits))}{SEP}{turns}"
             return SEP.join([start, *[self.shop.card(doc).text for doc in self._shown()]])
         return plain_text(self.view())
 
-    def view(self, leak: str | None = None) -> View:
+    def view(self, leak: str | None = None, original: bool = False) -> View:
         """The page as data."""
         if self.page == "home":
-            return View("home", self.instruction)
+            return View("home", self.instruction, original=original)
         docs = self._shown() if self.page == "results" else [self.doc]
         return View(
             self.page,
@@ -156,6 +157,7 @@ class Session:
             tuple(self.options.items()),
             frozenset(self.shop.card(doc).asin for doc in self.visited),
             leak,
+            original,
         )
 
     def anchor(self, rich: bool = False) -> str:

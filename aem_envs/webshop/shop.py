@@ -6,7 +6,7 @@ from random import Random
 
 from aem_envs.webshop.session import item_actions
 from aem_envs.webshop.store import Store
-from aem_envs.webshop.view import BUY, NO_RATING, SEP, SUB_PAGES
+from aem_envs.webshop.view import BUY, NO_RATING, SUB_PAGES, spaced
 from envs_data.webshop.product import Product
 
 HITS = 50
@@ -25,7 +25,7 @@ class Card:
         self.key = product.asin.lower()
         """How a click names it."""
         self.action = f"click[{self.key}]"
-        self.text = _joined([product.asin, product.title, product.price_tag])
+        self.text = spaced([product.asin, product.title, product.price_tag])
 
 
 class ItemPage:
@@ -41,7 +41,7 @@ class ItemPage:
             texts += [name, *values]
             self.option_of.update((value, name) for value in values if value)
         texts += [product.title, f"Price: {product.price_tag}", NO_RATING, *map(str.capitalize, SUB_PAGES), BUY]
-        self.text = _joined(texts)
+        self.text = spaced(texts)
         """As observation mode `text` shows it, after the "< Prev" button."""
         self.actions = item_actions(self)
 
@@ -76,7 +76,3 @@ class Shop:
 
     def _item(self, doc: int) -> ItemPage:
         return ItemPage(self.product(doc))
-
-
-def _joined(texts: Sequence[str]) -> str:
-    return SEP.join(text.strip() for text in texts if text.strip())

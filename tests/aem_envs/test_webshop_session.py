@@ -1,16 +1,17 @@
 """Pages, moves and texts of the shop."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_shop import PRODUCTS, small_shop
+from small_shop import PRODUCTS, product, small_shop
 
 from aem_envs.core import BadStateError
 from aem_envs.webshop.session import QUERY_FORM, Session
 from aem_envs.webshop.shop import Shop
 from aem_envs.webshop.state import plain_state, restore
-from aem_envs.webshop.view import View, pieces, plain_text, rich_text, url
+from aem_envs.webshop.view import View, clicked, pieces, plain_text, rich_text, url
 
 
 @pytest.fixture(scope="module")
@@ -282,8 +283,38 @@ def test_urls_are_those_of_the_original(session):
 def test_only_the_original_tells_the_score(session):
     at(session, "B00SHIRT03").click("buy now")
     assert plain_text(session.view()) == "Thank you for shopping with us!"
+    session.options = {"size": "<'l'>", "color": "red"}
     leaked = plain_text(session.view(leak="0.75"))
+    assert 'options [SEP] {"color": "red", "size": "\\u003c\\u0027l\\u0027\\u003e"} [SEP] attrs' in leaked
     assert "Your score (min 0.0, max 1.0) [SEP] 0.75 [SEP]" in leaked and leaked.startswith("Thank you")
+
+
+def test_the_original_shows_blanks_where_we_show_nothing():
+    odd = product("B000BLANKS", " ", description="\xa0", bullets=("", " a", "\n"), options=(("é", ("é", "size")),))
+    view = View("features", "i", "shirt", 1, 1, (odd,), original=True)
+    head = "Instruction:\ni\n[button] Back to Search [button_]\n[button] < Prev [button_]\n"
+    assert rich_text(view) == f"{head} \n  a\n"
+    assert plain_text(view).endswith("< Prev [SEP]  [SEP] a")
+    assert rich_text(replace(view, original=False)) == f"{head} a\n"
+    assert rich_text(replace(view, page="description")) == f"{head}\xa0\n"
+    assert rich_text(replace(view, page="description", original=False)) == head
+    assert "[SEP] size [SEP]  [SEP] Price: " in plain_text(replace(view, page="item"))
+    assert rich_text(View("home", "i", original=True)) == "WebShop\nInstruction: \ni\n[button] Search [button_]\n"
+
+
+def test_the_original_finds_what_was_clicked_in_the_address():
+    odd = product("B000MARKED", "Hat", options=(("é", ("été", "red")), ("red", ("blue", "green"))))
+    view = View("item", "i", 'hat "green"', 1, 1, (odd,), (("é", "été"), ("red", "blue")))
+    assert clicked(view) == {"été", "blue"}
+    assert clicked(replace(view, original=True)) == {"red", "blue", "green"}
+
+
+def test_blanks_around_an_instruction_are_not_shown(shop: Shop):
+    for instruction in (" i want a shirt ", " "):
+        session = Session(shop, instruction, "task")
+        for act in (lambda: session.search("shirts"), lambda: session.click("b00shirt00")):
+            act()
+            assert session.text() == plain_text(session.view())
 
 
 def test_a_view_is_plain_data():
