@@ -30,7 +30,7 @@ def _ls(options: argparse.Namespace) -> int:
     rows = []
     for number in tasks.splits[options.split][: options.n]:
         goal = store.goal(number)
-        rows.append({"task_id": tasks.id(number), "section": store.section(goal.asin), "instruction": goal.instruction})
+        rows.append({"task_id": tasks.id(number), "section": store.section(number), "instruction": goal.instruction})
     if options.json:
         print(json.dumps(rows, indent=2))
     else:

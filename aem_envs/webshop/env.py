@@ -313,7 +313,7 @@ class WebShopEnv(TextEnv):
     def _start(self, split: str, number: int, session: Session) -> None:
         self._goal = self.store.goal(number)
         self._split, self._number, self._session, self._score = split, number, session, None
-        self._id, self._task_type = self._tasks.id(number), self.store.section(self._goal.asin)
+        self._id, self._task_type = self._tasks.id(number), self.store.section(number)
 
     def _info(
         self, raw: str, valid: bool | None, error: str | None, parsed: str | None, reason: str | None

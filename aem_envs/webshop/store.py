@@ -4,28 +4,30 @@ meta.json             version, hash, sizes of the other files
 products.bin          a JSON list per product; products.npy says where each begins, in doc order
 asins.npy             sorted; a product's rank here is its doc number
 in_order.npy          doc numbers in the catalogue's order, with sections and queries (for `<c>` and `<q>`)
-goals-<kind>.bin …    a JSON list per goal, in their final order, with starts and weights
+goals.bin             a JSON list per goal, in their final order; goals.npy says where each begins
 index/                see `search`
 """
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from hashlib import blake2b
+from mmap import ACCESS_READ, mmap
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from aem_envs.core import AemEnvError
 from aem_envs.webshop.search import IndexBuilder, SearchIndex
-from envs_data.webshop.goals import human_goals, synthetic_goals, weigh
+from envs_data.webshop.goals import human_goals, synthetic_goals
 from envs_data.webshop.product import Catalogue, Entry, Goal, GoalKind, Product
 
-VERSION = 1
+VERSION = 2
 """Of the files' form and of everything that decides their content."""
 
 Nouns = Callable[[str], tuple[str, ...]]
@@ -57,8 +59,8 @@ def build_store(
     asins: list[str] = []
     sections: dict[str, int] = {}
     starts, section_of, query_of = array("Q", [0]), array("I"), array("Q")
-    goals: list[Goal] = []
-    with (folder / "products.bin").open("wb") as file:
+    goals = _GoalWriter(folder, kind)
+    with (folder / "products.bin").open("wb") as file, goals:
         for done, entry in enumerate(catalogue.entries(), 1):
             product = entry.product
             own = catalogue.nouns(product.title)
@@ -68,7 +70,7 @@ def build_store(
             asins.append(product.asin)
             section_of.append(sections.setdefault(product.category, len(sections)))
             query_of.append(_key(product.query))
-            goals += _goals_of(entry, kind)
+            goals.add(entry, section_of[-1])
             if done % 1000 == 0:
                 progress(done)
     if not asins:
@@ -83,7 +85,7 @@ def build_store(
     np.save(folder / "products.npy", np.stack([begin[:-1][order], begin[1:][order]], axis=1))
     columns = (ranks, np.frombuffer(section_of, np.uint32), np.frombuffer(query_of, np.uint64))
     np.save(folder / "in_order.npy", np.stack([column.astype(np.uint64) for column in columns]))
-    splits = _write_goals(folder, catalogue, kind, goals)
+    splits = goals.finish(catalogue)
     sizes = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     meta = {
         "version": VERSION,
@@ -92,7 +94,7 @@ def build_store(
         "tagger": tagger,
         "kind": kind,
         "products": len(asins),
-        "goals": len(goals),
+        "goals": goals.count,
         "splits": {name: [splits[name].start, splits[name].stop] for name in catalogue.splits},
         "sections": list(sections),
         "sizes": sizes,
@@ -100,21 +102,72 @@ def build_store(
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), "utf-8")
 
 
-def _goals_of(entry: Entry, kind: GoalKind) -> list[Goal]:
-    return human_goals(entry) if kind == "human" else synthetic_goals(entry)
+class _GoalWriter:
+    """Goals wait on disk for their order: in memory each is a number, and a stand-in while the catalogue arranges them.
 
+    A million products have millions of goals.
+    """
 
-def _write_goals(folder: Path, catalogue: Catalogue, kind: GoalKind, goals: list[Goal]) -> Mapping[str, range]:
-    if not goals:
-        raise StoreError(f"the catalogue {catalogue.name} has no goals of the kind {kind!r}")
-    arranged, splits = catalogue.arrange(weigh(goals) if kind == "synthetic" else goals)
-    starts = array("Q", [0])
-    with (folder / "goals.bin").open("wb") as file:
-        for goal in arranged:
-            starts.append(starts[-1] + file.write(json.dumps(_goal_fields(goal)).encode()))
-    np.save(folder / "goals.npy", np.frombuffer(starts, np.uint64))
-    np.save(folder / "weights.npy", np.cumsum([goal.weight for goal in arranged]))
-    return splits
+    def __init__(self, folder: Path, kind: GoalKind) -> None:
+        self._folder, self._kind = folder, kind
+        self._place = folder / "goals.waiting"
+        self._waiting = self._place.open("wb")
+        self._starts, self._sections = array("Q", [0]), array("I")
+        self._stand_ins: list[Goal] = []
+        self._asked: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.close()
+
+    @property
+    def count(self) -> int:
+        return len(self._sections)
+
+    def add(self, entry: Entry, section: int) -> None:
+        """The goals of the next product."""
+        for goal in human_goals(entry) if self._kind == "human" else synthetic_goals(entry):
+            self._starts.append(self._starts[-1] + self._waiting.write(json.dumps(_goal_fields(goal)).encode()))
+            self._asked.update(goal.attributes)
+            self._stand_ins.append(Goal(goal.asin, goal.kind, "", (), (), 0.0, self.count))
+            self._sections.append(section)
+
+    def finish(self, catalogue: Catalogue) -> Mapping[str, range]:
+        """Write the goals in the catalogue's order; returns its splits."""
+        if not self.count:
+            raise StoreError(f"the catalogue {catalogue.name} has no goals of the kind {self._kind!r}")
+        arranged, splits = catalogue.arrange(self._stand_ins)
+        self._stand_ins = []
+        order = array("Q", [int(goal.weight) for goal in arranged])
+        del arranged
+        starts, weights = array("Q", [0]), array("d")
+        with (
+            (self._folder / "goals.bin").open("wb") as file,
+            self._place.open("rb") as waiting,
+            mmap(waiting.fileno(), 0, access=ACCESS_READ) as records,
+        ):
+            for number in order:
+                record, weight = self._weighed(records[self._starts[number] : self._starts[number + 1]])
+                starts.append(starts[-1] + file.write(record))
+                weights.append(weight)
+        self._place.unlink()
+        np.save(self._folder / "goals.npy", np.frombuffer(starts, np.uint64))
+        np.save(
+            self._folder / "goal_sections.npy",
+            np.frombuffer(self._sections, np.uint32)[np.frombuffer(order, np.uint64)],
+        )
+        np.save(self._folder / "weights.npy", np.cumsum(np.frombuffer(weights, np.float64)))
+        return splits
+
+    def _weighed(self, record: bytes) -> tuple[bytes, float]:
+        """A goal's record with its weight, and the weight: see `envs_data.webshop.goals.weigh`."""
+        if self._kind == "human":
+            return record, 1.0
+        *rest, attributes, options, limit, _ = json.loads(record)
+        weight = sum(1 / self._asked[attribute] for attribute in attributes) / len(attributes)
+        return json.dumps([*rest, attributes, options, limit, weight]).encode(), weight
 
 
 def is_sound(folder: Path, name: str, kind: GoalKind, data_hash: str, tagger: str) -> bool:
@@ -158,13 +211,16 @@ class Store:
         self._asins = _mapped(folder / "asins.npy")
         self._where = _mapped(folder / "products.npy")
         self._in_order = _mapped(folder / "in_order.npy")
-        self._records = np.memmap(folder / "products.bin", np.uint8, "r")
+        self._records = np.memmap(folder / "products.bin", np.uint8, "r").view(np.ndarray)
         self._goal_starts = _mapped(folder / "goals.npy")
-        self._goal_records = np.memmap(folder / "goals.bin", np.uint8, "r")
+        self._goal_records = np.memmap(folder / "goals.bin", np.uint8, "r").view(np.ndarray)
         self.weights = _mapped(folder / "weights.npy")
         """Sum of the weights of the goals up to and with each."""
+        self._goal_sections = _mapped(folder / "goal_sections.npy")
         self.index = SearchIndex.open(folder / "index")
         self._record = lru_cache(maxsize=512)(self._read_record)
+        self.goal = lru_cache(maxsize=64)(self._read_goal)
+        """The goal of a number from 0."""
 
     def product(self, doc: int) -> Product:
         """The product of a doc number."""
@@ -180,11 +236,9 @@ class Store:
         doc = int(np.searchsorted(self._asins, np.bytes_(name)))
         return doc if doc < self.products and bytes(self._asins[doc]) == name else None
 
-    def section(self, asin: str) -> str:
-        """Section of the shop that a product of this store is in."""
-        doc = self.find(asin)
-        assert doc is not None
-        return self.product(doc).category
+    def section(self, goal: int) -> str:
+        """Section of the shop that the product of a goal's number is in."""
+        return self._sections[int(self._goal_sections[goal])]
 
     def sections(self) -> dict[str, int]:
         """How many products each section of the shop has, the largest first."""
@@ -210,8 +264,7 @@ class Store:
         docs: list[int] = self._in_order[0][self._in_order[2] == _key(query)].tolist()
         return docs
 
-    def goal(self, number: int) -> Goal:
-        """The goal of a number from 0."""
+    def _read_goal(self, number: int) -> Goal:
         begin, end = self._goal_starts[number : number + 2].tolist()
         asin, kind, instruction, attributes, options, limit, weight = json.loads(
             self._goal_records[begin:end].tobytes()
@@ -236,7 +289,8 @@ _goal_fields = attrgetter(*(field.name for field in fields(Goal)))
 
 
 def _mapped(file: Path) -> Any:
-    return np.load(file, mmap_mode="r", allow_pickle=False)
+    """Its pages are still read when they are touched; slices of a plain view cost less than those of a memmap."""
+    return np.load(file, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def _key(text: str) -> int:
