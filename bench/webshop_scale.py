@@ -6,8 +6,8 @@ Each size in fresh processes with a cache of its own, which is removed afterward
 disk and ten minutes). `make` is generating the products, `build` all the rest: search index, store, goals. Queries are
 full instructions, of other tasks after a warm-up of 100. What a process adds is measured in the second of two that both
 made 200 searches and opened 200 item pages, against the second of two that only imported aem_envs: proportional memory
-(shared pages divided among those that map them) and private memory. Asked at 100,000 products: build ≤ 30 s, query ≤ 2.5 ms,
-≤ 15 MB for a second process.
+(shared pages divided among those that map them) and private memory. Asked at 100,000 products: build ≤ 30 s, query ≤
+2.5 ms, ≤ 15 MB for a second process.
 """
 
 import argparse
