@@ -45,7 +45,7 @@ __all__ = [
 register("aem/Toy-v0", "aem_envs.toy:ToyEnv")
 register("aem/ALFWorld-v0", "aem_envs.alfworld.env:ALFWorldEnv")
 register("aem/WebShop-v0", "aem_envs.webshop.env:WebShopEnv")
-register("aem/WebShopBrowser-v0", "aem_envs.webshop.browser_env:WebShopBrowserEnv")
+register("aem/WebShopBrowser-v0", "aem_envs.webshop.browser.env:WebShopBrowserEnv")
 
 experts.add("aem/Toy-v0/expert", "aem_envs.toy:ToyExpert")
 experts.add("aem/ALFWorld-v0/expert", "aem_envs.alfworld.expert:Expert")

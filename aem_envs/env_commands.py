@@ -69,7 +69,7 @@ def _play(options: argparse.Namespace) -> int:
     env = make_env(options.id, **parse_settings(options.env))
     try:
         if options.browser:
-            from aem_envs.webshop.browser_play import play_in_browser
+            from aem_envs.webshop.browser.play import play_in_browser
 
             play_in_browser(env, options.seed, options.split, options.task, options.port or 0, not options.no_open)
         else:

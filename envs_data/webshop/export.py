@@ -14,7 +14,7 @@ from envs_data.webshop.product import Entry, Instruction, Product
 from envs_data.webshop.records import read_asin, read_attributes, read_human, read_product
 
 
-class ExportError(DataError):
+class CatalogueExportError(DataError):
     """An entry has what the official files cannot say, or the folder cannot be written."""
 
 
@@ -31,7 +31,7 @@ def write_official(entries: Iterable[Entry], folder: Path, *, size: str = "") ->
         size: Middle of the names, such as "_1000".
 
     Raises:
-        ExportError: an entry would not be read back as it is, or the folder cannot be written.
+        CatalogueExportError: an entry would not be read back as it is, or the folder cannot be written.
         DataError: whatever `entries` raises.
     """
     names = (HUMAN_FILE, f"items_ins_v2{size}.json", f"items_shuffle{size}.json")
@@ -43,7 +43,7 @@ def write_official(entries: Iterable[Entry], folder: Path, *, size: str = "") ->
             for entry in entries:
                 asin = entry.product.asin
                 if asin.upper() in seen:
-                    raise ExportError(f"product {asin} is there twice; give each an asin of its own")
+                    raise CatalogueExportError(f"product {asin} is there twice; give each an asin of its own")
                 seen.add(asin.upper())
                 record, wanted, instructions = _records(entry)
                 products.add(json.dumps(record))
@@ -53,7 +53,9 @@ def write_official(entries: Iterable[Entry], folder: Path, *, size: str = "") ->
             for records in (human, attributes, products):
                 records.end()
     except OSError as error:
-        raise ExportError(f"{folder} cannot be written ({error.strerror or error}); choose another folder") from error
+        raise CatalogueExportError(
+            f"{folder} cannot be written ({error.strerror or error}); choose another folder"
+        ) from error
     return len(seen)
 
 
@@ -83,9 +85,9 @@ def _records(entry: Entry) -> tuple[dict[str, Any], dict[str, Any], list[dict[st
         asin = read_asin(record)
         same = asin is not None and entry == Entry(read_product(asin, record, attributes), read_human(human), synthetic)
     except ProductFileError as error:
-        raise ExportError(f"product {product.asin!r}: {error}") from error
+        raise CatalogueExportError(f"product {product.asin!r}: {error}") from error
     if not same:
-        raise ExportError(
+        raise CatalogueExportError(
             f"product {product.asin!r} has what the official files cannot say, such as upper case or '/' in options, "
             "an asin of more than ten characters, no bullets, or a price tag of its own"
         )

@@ -6,7 +6,7 @@ import pytest
 import aem_envs
 from aem_envs.checks import ContractError, check_text_env, run_checks
 from aem_envs.toy import ToyEnv
-from aem_envs.webshop.browser_process import BrowserMissingError
+from aem_envs.webshop.browser.process import BrowserMissingError
 
 
 @pytest.mark.parametrize(

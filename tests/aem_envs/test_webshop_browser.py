@@ -21,8 +21,8 @@ import pytest
 
 import aem_envs
 from aem_envs.core import BadOptionError, ResetNeededError
-from aem_envs.webshop.browser_guard import PREFIX
-from aem_envs.webshop.browser_process import TABS, BrowserError, BrowserMissingError
+from aem_envs.webshop.browser.guard import PREFIX
+from aem_envs.webshop.browser.process import TABS, BrowserError, BrowserMissingError
 from aem_envs.webshop.server import PortInUseError
 
 ROOT = Path(__file__).resolve().parents[2]

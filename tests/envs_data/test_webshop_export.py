@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs_data.errors import DataError
-from envs_data.webshop.export import ExportError, write_official
+from envs_data.webshop.export import CatalogueExportError, write_official
 from envs_data.webshop.official import OfficialCatalogue
 from envs_data.webshop.product import Entry, Instruction, Product
 
@@ -125,13 +125,13 @@ def test_written_as_the_original_reads_it(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_files_cannot_say_is_refused(tmp_path: Path, entry: Entry) -> None:
-    with pytest.raises(ExportError, match=f"product '{entry.product.asin}'"):
+    with pytest.raises(CatalogueExportError, match=f"product '{entry.product.asin}'"):
         write_official([entry], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_repeated_products_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="b000000001 is there twice"):
+    with pytest.raises(CatalogueExportError, match="b000000001 is there twice"):
         write_official([ENTRY, Entry(replace(PRODUCT, asin="b000000001"))], tmp_path)
 
 
@@ -150,5 +150,5 @@ def test_on_an_error_the_old_files_stay(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ExportError, match="cannot be written"):
+    with pytest.raises(CatalogueExportError, match="cannot be written"):
         write_official([ENTRY], tmp_path / "file")

@@ -10,8 +10,8 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from aem_envs.core import BadOptionError, Capabilities, ResetNeededError, TextEnv
-from aem_envs.webshop.browser_driver import Shown, Tab
-from aem_envs.webshop.browser_process import BrowserError, find_browser, open_tab
+from aem_envs.webshop.browser.driver import Shown, Tab
+from aem_envs.webshop.browser.process import BrowserError, find_browser, open_tab
 from aem_envs.webshop.env import ObservationMode, WebShopEnv
 from aem_envs.webshop.server import Desk, ShopServer
 from aem_envs.webshop.session import Session

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aem_envs.webshop.browser_process import Browser, BrowserError, first_line
+from aem_envs.webshop.browser.process import Browser, BrowserError, first_line
 from aem_envs.webshop.session import QUERY_FORM
 from aem_envs.webshop.view import SEARCH, Piece
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aem_envs.core import AemEnvError, BadOptionError, InfrastructureError
-from aem_envs.webshop.browser_guard import clear
+from aem_envs.webshop.browser.guard import clear
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
 
-    from aem_envs.webshop.browser_driver import Tab
+    from aem_envs.webshop.browser.driver import Tab
 
 TABS = 4
 """Tabs that share a browser; they take turns, more of them would wait for each other."""
@@ -128,7 +128,7 @@ class Browser:
         self.current = ""
         """The window that commands go to."""
         self._owner = os.getpid()
-        script = str(Path(__file__).with_name("browser_guard.py"))
+        script = str(Path(__file__).with_name("guard.py"))
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", script, str(self._owner), settings.chromedriver],
             stdin=subprocess.PIPE,
@@ -235,7 +235,7 @@ def open_tab(settings: BrowserSettings) -> "Tab":
     Raises:
         BrowserError: no browser, or no tab, could be opened.
     """
-    from aem_envs.webshop.browser_driver import Tab
+    from aem_envs.webshop.browser.driver import Tab
 
     with _lock:
         _browsers[:] = [browser for browser in _browsers if browser.alive]

@@ -1,4 +1,4 @@
-"""Runs a browser's driver and leaves nothing of it behind. To be run as a script: `browser_guard.py PID DRIVER`.
+"""Runs a browser's driver and leaves nothing of it behind. To be run as a script: `guard.py PID DRIVER`.
 
 It starts DRIVER in a fresh folder that holds all that driver and browser write, prints the folder and the driver's
 port, and waits. When its standard input ends, or process PID is gone (however it went), or the driver ends, it kills

@@ -1,0 +1,1 @@
+"""The shop in Chromium: `env` is the environment, `play` lets a person shop, `guard` leaves nothing behind."""
