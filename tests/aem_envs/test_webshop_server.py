@@ -1,4 +1,7 @@
-"""The shop's server: who is let in, what a page may do, and what it survives."""
+"""The shop's server: who is let in, what a page may do, and what it survives.
+
+(Over 300 lines: one server, asked in every wrong way with the same few helpers.)
+"""
 
 import contextlib
 import http.client
