@@ -96,6 +96,10 @@ def test_what_is_not_understood_passes_unchanged(said: str) -> None:
     assert TEXTS.say("dance", RESULTS) == "dance" and TEXTS.say("dance[x]", RESULTS) == "dance[x]"
 
 
+def test_small_words_are_no_search_terms() -> None:
+    assert TEXTS.say("search[The red, and the blue]", HOME) == "search red blue"
+
+
 def test_what_is_not_on_the_page_keeps_its_name() -> None:
     """The environment then says that there is no such thing, as for anybody."""
     assert TEXTS.mean("choose green", ITEM) == "click[green]" == TEXTS.mean(TEXTS.say("click[green]", ITEM), ITEM)
