@@ -90,6 +90,7 @@ class Catalogue(Protocol):
 
     name: str
     """For people and cache folders: "embedded-1000", "official-items_shuffle_1000"."""
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, such as ("train", "dev", "test"), the one to train on first."""
@@ -113,7 +114,10 @@ class Catalogue(Protocol):
         ...
 
     def arrange(self, goals: list[Goal]) -> tuple[list[Goal], Mapping[str, range]]:
-        """`goals` (made of all entries in order) in their final order, and which of them each split has."""
+        """`goals` (made of all entries in order) in their final order, and which of them each split has.
+
+        Only asin and kind are to be looked at: the goals may be stand-ins without the rest, since there are millions.
+        """
         ...
 
     def nouns(self, title: str) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_shop import PRODUCTS, SmallCatalogue, small_shop
 
@@ -16,7 +17,8 @@ import aem_envs
 from aem_envs.core import AemEnvError
 from aem_envs.webshop import cache, sources, store
 from aem_envs.webshop.cache import CacheWarning, cache_root, shared_folder
-from aem_envs.webshop.store import StoreError, build_store, is_sound
+from aem_envs.webshop.store import Store, StoreError, build_store, is_sound
+from envs_data.webshop.goals import make_goals
 
 
 def made(folder: Path) -> None:
@@ -129,6 +131,22 @@ def test_products_and_goals_come_back_as_they_were(tmp_path):
     wanted = [entry.human[0] for entry in SmallCatalogue().entries()]
     assert [found.goal(n).attributes for n in range(found.n_goals)] == [w.attributes for w in wanted]
     assert found.splits["test"] == range(4)
+
+
+@pytest.mark.parametrize("kind", ["human", "synthetic"])
+def test_goals_are_all_there_in_the_catalogues_order(tmp_path, kind):
+    class Turned(SmallCatalogue):
+        def arrange(self, goals):
+            return SmallCatalogue().arrange(goals[::-1])
+
+    (tmp_path / "store").mkdir()
+    build_store(tmp_path / "store", Turned(), kind, lambda title: (), "vocabulary", lambda done: None)
+    found, wanted = Store(tmp_path / "store"), make_goals(SmallCatalogue().entries(), kind)[::-1]
+    assert [found.goal(number) for number in range(found.n_goals)] == wanted
+    assert np.array_equal(found.weights, np.cumsum([goal.weight for goal in wanted]))
+    sections = {product.asin: product.category for product in PRODUCTS}
+    assert [found.section(number) for number in range(found.n_goals)] == [sections[goal.asin] for goal in wanted]
+    assert not list((tmp_path / "store").glob("*.waiting"))
 
 
 def test_synthetic_goals_have_pairs_and_weights(tmp_path):
