@@ -224,13 +224,12 @@ class WebShopEnv(TextEnv):
 
     def _observe(self) -> tuple[str, str]:
         """(the observation in this environment's mode, the page as text)."""
-        session = self.session
-        if self.mode == "text" and self.compat is None:
-            text = session.text()
-            return text, text
-        leak = str(self._score.reward) if self.compat and self._score else None
-        view = session.view(leak, original=self.compat is not None)
-        raw = plain_text(view)
+        session, original = self.session, self.compat is not None
+        raw = "" if original else session.text()
+        if self.mode == "text" and not original:
+            return raw, raw
+        view = session.view(str(self._score.reward) if original and self._score else None, original)
+        raw = raw or plain_text(view)
         match self.mode:
             case "text":
                 return raw, raw
