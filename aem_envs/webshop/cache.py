@@ -10,16 +10,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aem_envs.core import AemEnvError
+
+
+class CacheError(AemEnvError, OSError):
+    """The cache folder cannot be used; the message says why, and what to do."""
+
 
 class CacheWarning(UserWarning):
     """The cache folder cannot be written, so that what is built lasts as long as the process only."""
 
 
 def cache_root(given: str | os.PathLike[str] | None = None) -> Path:
-    """Where stores lie: `given`, else `$AEM_CACHE`, else `aem-suite` in the user's cache folder."""
-    if given or (given := os.environ.get("AEM_CACHE")):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aem-suite"
+    """Where stores lie: `given`, else `$AEM_CACHE`, else `aem-suite` in the user's cache folder.
+
+    Raises:
+        CacheError: it is in the home folder of a user who has none.
+    """
+    named = given or os.environ.get("AEM_CACHE")
+    try:
+        if named:
+            return Path(named).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "aem-suite"
+    except RuntimeError as error:
+        raise CacheError(f"no cache folder: {error}; set AEM_CACHE to a folder that can be written") from error
 
 
 def shared_folder(place: Path, sound: Callable[[Path], bool], build: Callable[[Path], None]) -> Path:
@@ -30,7 +44,7 @@ def shared_folder(place: Path, sound: Callable[[Path], bool], build: Callable[[P
     `CacheWarning`.
 
     Raises:
-        OSError: no space is left, or not even the temporary folder can be written.
+        CacheError: no space is left, or the place is no folder.
         What `build` raises; `place` is as it was then.
     """
     if sound(place):
@@ -44,7 +58,10 @@ def shared_folder(place: Path, sound: Callable[[Path], bool], build: Callable[[P
             return place
     except OSError as error:
         if error.errno not in _READ_ONLY:
-            raise
+            raise CacheError(
+                f"the cache folder {place.parent} cannot be used ({error.strerror or error}): make room there, or set "
+                "AEM_CACHE to another folder"
+            ) from error
         problem = error
     warnings.warn(
         f"the cache folder {place.parent} cannot be written ({problem.strerror}): built for this process alone, "
@@ -90,9 +107,7 @@ def _alone(place: Path) -> Iterator[None]:
     """Wait until no other process builds `place`."""
     try:
         import fcntl
-    except (
-        ImportError
-    ):  # not on this system: two processes may build the same twice, and the second replaces the first's
+    except ImportError:  # not on this system: two processes may build the same, the second replaces the first's
         yield
         return
     with (place.parent / f".{place.name}.lock").open("a") as lock:

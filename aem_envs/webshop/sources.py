@@ -1,5 +1,6 @@
 """The shop that settings of the environment name: its catalogue, its store in the cache, opened once per process."""
 
+import os
 import sys
 import time
 from functools import lru_cache
@@ -35,9 +36,13 @@ def open_shop(
         BadOptionError: settings that do not go together.
         DataError: the official files are missing or damaged, or no noun tagger is installed.
         StoreError: there are no goals of this kind.
+        CacheError: the store cannot be written.
     """
     if products is not None and (isinstance(products, bool) or not isinstance(products, int) or products < 1):
         raise BadOptionError(f"products is a number from 1, not {products!r}")
+    for setting, path in (("data", data), ("cache", cache)):
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise BadOptionError(f"{setting} is a path, not {path!r}; in quotes if its name is a number")
     root = cache_root(cache)
     catalogue: Catalogue
     if source == "embedded":

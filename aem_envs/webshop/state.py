@@ -9,6 +9,8 @@ from aem_envs.webshop.session import Session
 from aem_envs.webshop.view import SUB_PAGES
 
 _KEYS = {"page": str, "query": str, "number": int, "asin": str, "options": list, "visited": list}
+_MAX_QUERY = 2 * MAX_ACTION
+"""Lower case can be twice as long: "İ" becomes two characters."""
 _ON_ITEM = ("item", *SUB_PAGES, "done")
 _MAX_VISITED = 100_000
 
@@ -37,7 +39,7 @@ def restore(session: Session, plain: dict[str, Any]) -> None:
     page, query, asin = plain["page"], plain["query"], plain["asin"]
     if page not in ("home", "results", *_ON_ITEM):
         raise BadStateError(f"the snapshot's 'page' is no page of the shop: {page[:40]!r}")
-    if (page == "home") != (query == "") or len(query) > MAX_ACTION or (page in _ON_ITEM) != (asin != ""):
+    if (page == "home") != (query == "") or len(query) > _MAX_QUERY or (page in _ON_ITEM) != (asin != ""):
         raise BadStateError(f"the snapshot's 'query' or 'asin' does not belong on the page {page!r}")
     number = within(plain["number"], int(page != "home"), 0 if page == "home" else MAX_ACTION, "number")
     doc = _doc(session, asin) if asin else -1

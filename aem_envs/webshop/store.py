@@ -176,10 +176,11 @@ def is_sound(folder: Path, name: str, kind: GoalKind, data_hash: str, tagger: st
         meta = _read_meta(folder)
         wanted = (VERSION, name, kind, data_hash, tagger)
         sizes: dict[str, int] = meta["sizes"]
-        return tuple(meta[key] for key in ("version", "name", "kind", "data_hash", "tagger")) == wanted and all(
-            (folder / file).stat().st_size == size for file, size in sizes.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, StoreError):
+        if tuple(meta[key] for key in ("version", "name", "kind", "data_hash", "tagger")) != wanted:
+            return False
+        SearchIndex.open(folder / "index")  # has a version of its own
+        return all((folder / file).stat().st_size == size for file, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AemEnvError):
         return False
 
 

@@ -132,7 +132,7 @@ def find_files(place: Path | str | None = None) -> OfficialFiles:
     named = place or os.environ.get(VARIABLE)
     if not named:
         raise DataUnavailableError(f"official WebShop data: no folder given and {VARIABLE} is not set; {how}")
-    at = Path(named).expanduser()
+    at = Path(os.path.expanduser(named))  # noqa: PTH111 (the other one raises where there is no such user)
     products = at if at.is_file() else _product_file(at, how)
     match = _NAME.fullmatch(products.name)
     if not match:

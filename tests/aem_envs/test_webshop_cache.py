@@ -16,7 +16,8 @@ from small_shop import PRODUCTS, SmallCatalogue, small_shop
 import aem_envs
 from aem_envs.core import AemEnvError
 from aem_envs.webshop import cache, sources, store
-from aem_envs.webshop.cache import CacheWarning, cache_root, shared_folder
+from aem_envs.webshop.cache import CacheError, CacheWarning, cache_root, shared_folder
+from aem_envs.webshop.search import INDEX_VERSION
 from aem_envs.webshop.store import Store, StoreError, build_store, is_sound
 from envs_data.webshop.goals import make_goals
 
@@ -107,8 +108,18 @@ def test_a_full_disk_is_no_read_only_cache(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(cache.tempfile, "mkdtemp", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(CacheError, match=r"no space.*AEM_CACHE"):
         shared_folder(tmp_path / "store", sound, made)
+
+
+def test_a_cache_that_is_no_folder_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(CacheError, match=r"file.*AEM_CACHE"):
+        shared_folder(tmp_path / "file" / "webshop" / "store", sound, made)
+    assert (tmp_path / "file").read_text() == "precious"
+    monkeypatch.setenv("AEM_CACHE", "~nobody-is-called-so/cache")
+    with pytest.raises(CacheError, match="AEM_CACHE"):
+        cache_root()
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
@@ -195,6 +206,17 @@ def test_a_damaged_store_is_built_again(tmp_path):
     again = aem_envs.make_env("aem/WebShop-v0", products=20, cache=str(tmp_path))
     assert json.loads((again.store.folder / "meta.json").read_text()) == meta
     assert again.reset(seed=1)[0] == before == env.reset(seed=1)[0], "who had it open goes on with what was mapped"
+
+
+def test_an_index_of_another_version_is_built_again(tmp_path):
+    env = aem_envs.make_env("aem/WebShop-v0", products=20, cache=str(tmp_path))
+    header = env.store.folder / "index" / "index.json"
+    before = header.read_text()
+    header.write_text(before.replace(f'"{INDEX_VERSION}"', f'"{"0" * len(INDEX_VERSION)}"'))
+    assert header.stat().st_size == len(before) and header.read_text() != before
+    sources._shop.cache_clear()
+    again = aem_envs.make_env("aem/WebShop-v0", products=20, cache=str(tmp_path))
+    assert header.read_text() == before and again.reset(seed=1)[0] == env.reset(seed=1)[0]
 
 
 def test_processes_share_one_store(tmp_path):

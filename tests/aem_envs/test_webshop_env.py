@@ -228,6 +228,8 @@ def test_unknown_tasks_are_refused(env, task_id):
         ({"products": "many"}, "products"),
         ({"products": True}, "products"),
         ({"data": "x"}, "source=official"),
+        ({"data": 5, "source": "official"}, "data is a path"),
+        ({"cache": 7}, "cache is a path"),
         ({"tagger": "lexicon"}, "source=official"),
         ({"split": "valid_seen"}, "unknown split"),
         ({"max_steps": 0}, "max_steps"),

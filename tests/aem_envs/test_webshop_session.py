@@ -1,12 +1,15 @@
 """Pages, moves and texts of the shop."""
 
 import random
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from small_shop import PRODUCTS, product, small_shop
 
+import aem_envs
+from aem_envs.actions import MAX_ACTION
 from aem_envs.core import BadStateError
 from aem_envs.webshop.session import QUERY_FORM, Session
 from aem_envs.webshop.shop import Shop
@@ -199,6 +202,15 @@ def test_states_come_back(shop):
             session.visited,
         )
         assert list(twin.hits) == list(session.hits)
+
+
+def test_the_longest_query_comes_back():
+    with closing(aem_envs.make_env("aem/WebShop-v0", products=20)) as env:
+        env.reset(seed=0)
+        *_, info = env.step(f"search[{'İ' * (MAX_ACTION - len('search[]'))}]")
+        assert info["action_valid"] and len(env.session.query) > MAX_ACTION, "in lower case it is longer"
+        env.set_state(env.get_state())
+        assert env.session.text() == info["raw_obs"]
 
 
 @pytest.mark.parametrize(
