@@ -1,6 +1,8 @@
 """Index and ranking of WebShop's search."""
 
+import errno
 import json
+import os
 import pickle
 import random
 from pathlib import Path
@@ -115,6 +117,17 @@ def test_equal_scores_come_in_ascending_order_however_many(tmp_path: Path) -> No
     found = build(tmp_path, ["green tea"] * 30_000 + ["tea"])
     assert found.top("green tea", 50) == [*range(50)]
     assert found.top("tea", 3) == [30_000, 0, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
+def test_a_full_disk_is_an_error_and_not_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, start: int, length: int) -> None:
+        assert (start, length) == (0, os.fstat(file).st_size)
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="no space"):
+        build(tmp_path, corpus(50))
 
 
 def test_runs_and_blocks_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Builds a search index in little memory: postings go to disk in sorted runs, which `finish` merges term by term."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,7 @@ class IndexBuilder:
 
         Raises:
             ValueError: `order` is no permutation of the documents.
+            OSError: no space is left.
         """
         self._write_run()
         lengths = np.concatenate(self._lengths)
@@ -126,6 +128,9 @@ class IndexBuilder:
             np.save(path, np.empty(0, dtype or ARRAYS[name]))
             return np.empty(0, dtype or ARRAYS[name])
         array: NDArray = np.lib.format.open_memmap(path, "w+", dtype or np.dtype(ARRAYS[name]), (length,))
+        if hasattr(os, "posix_fallocate"):  # on a full disk an error now, where a write to the map would be a SIGBUS
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         return array
 
 
