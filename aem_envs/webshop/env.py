@@ -1,4 +1,7 @@
-"""`aem/WebShop-v0`: shopping by instruction in text, over generated or official products."""
+"""`aem/WebShop-v0`: shopping by instruction in text, over generated or official products.
+
+(Over 300 lines: one class, a third of it words on arguments and errors; what has a meaning of its own is elsewhere.)
+"""
 
 import re
 from collections.abc import Sequence

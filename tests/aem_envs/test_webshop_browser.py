@@ -234,7 +234,14 @@ def test_html_is_the_pages_source_and_pictures_are_its_pixels():
 
 def test_settings_are_checked():
     made().close()
-    for settings in ({"window": (1, 1)}, {"window": "big"}, {"port": -1}, {"port": True}, {"page_timeout": 0}):
+    for settings in (
+        {"window": (1, 1)},
+        {"window": "big"},
+        {"port": -1},
+        {"port": True},
+        {"page_timeout": 0},
+        {"chromium": 5},
+    ):
         with pytest.raises(BadOptionError):
             made(**settings)
     with pytest.raises(BrowserMissingError, match="apt-get install chromium"):

@@ -1,4 +1,7 @@
-"""Pages, moves and texts of the shop."""
+"""Pages, moves and texts of the shop.
+
+(Over 300 lines: one session, walked and read in every way on the same small shop.)
+"""
 
 import random
 from contextlib import closing

@@ -105,6 +105,8 @@ def find_browser(
 
 
 def _program(what: str, setting: str, given: str | None, names: tuple[str, ...]) -> str:
+    if given is not None and not isinstance(given, str | os.PathLike):
+        raise BadOptionError(f"{setting} is the path of a program, not {given!r}")
     for name in (given,) if given else names:
         if path := shutil.which(name):
             return str(Path(path).absolute())
