@@ -1,4 +1,8 @@
-"""Shopping in minutes on a CPU: a small model clones an expert that knows the goal, then learns by reward alone."""
+"""Shopping in minutes on a CPU: a small model clones an expert that knows the goal, then learns by purchases alone.
+
+Twice as many products are for sale in training as in evaluation (the same goals are held out of both): with more goals
+to clone it pays to copy words from the instruction, which is most of the task, rather than to learn goals by heart.
+"""
 
 from trainer.config import (
     AlgorithmConfig,
@@ -12,10 +16,11 @@ from trainer.config import (
 )
 
 recipe = TrainConfig(
-    description="generated web shop of 1,000 products, GRPO with AEM, minutes",
+    description="generated web shop of 1,000 products, 380k parameters, cloning then GRPO with AEM, about 8 minutes",
     env=EnvConfig("aem/WebShop-v0", kwargs={"products": 2000}, eval_kwargs={"products": 1000}),
     model=ModelConfig(
         preset="tiny",
+        # Two blocks are enough to copy (find a word's last place, take what came after); four heads find the right word.
         preset_options={
             "tokenizer": "word-number",
             "hidden_size": 96,
@@ -31,8 +36,9 @@ recipe = TrainConfig(
         max_new_tokens=32,
     ),
     warmstart=WarmstartConfig(
-        steps=900,
+        steps=600,
         expert="expert",
+        # Its searches are the instruction's own words: to be copied, not guessed.
         expert_options={"query": "instruction"},
         games=6000,
         noise=0.1,
@@ -41,11 +47,22 @@ recipe = TrainConfig(
         whole_episodes=True,
         tokens_per_step=3600,
     ),
-    rollout=RolloutConfig(tasks=12, group_size=8, temperature=0.7, concurrency=96, max_steps=10, whole_episodes=True),
-    algorithm=AlgorithmConfig(estimator="grpo", std_floor=1.0, invalid_penalty=0.1),
-    optimiser=OptimiserConfig(lr=5e-4, warmup_steps=8, final_lr=0.2, minibatch_responses=200),
-    evaluation=EvaluationConfig(
-        split="dev", tasks=120, every=20, interim_tasks=60, interim_split="train", max_steps=10
+    # Only whole successes count: partial rewards differ by the luck of the product opened, and drown the rest.
+    rollout=RolloutConfig(
+        tasks=16,
+        group_size=8,
+        temperature=0.8,
+        concurrency=128,
+        max_steps=10,
+        whole_episodes=True,
+        rewards="success",
     ),
-    steps=100,
+    # Searches are long: by tokens they would outweigh the few words that decide.
+    algorithm=AlgorithmConfig(estimator="grpo", std_floor=1.0, invalid_penalty=0.1, aggregate="response_mean"),
+    optimiser=OptimiserConfig(lr=5e-4, warmup_steps=8, final_lr=0.2, minibatch_responses=400),
+    # The best weights are chosen on training goals: held-out ones are looked at before and after, never in between.
+    evaluation=EvaluationConfig(
+        split="dev", tasks=138, every=30, interim_tasks=100, interim_split="train", max_steps=10
+    ),
+    steps=180,
 )
