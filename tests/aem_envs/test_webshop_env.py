@@ -1,4 +1,7 @@
-"""`aem/WebShop-v0` on embedded data: rewards of players, modes, quirks, tasks, bad input."""
+"""`aem/WebShop-v0` on embedded data: rewards of players, modes, quirks, tasks, bad input.
+
+(Over 300 lines: one environment, played and mistreated in every way.)
+"""
 
 import os
 import pickle
@@ -172,6 +175,17 @@ def test_the_original_tells_the_score_on_its_last_page_and_we_do_not(env):
         assert ("Your score (min 0.0, max 1.0) [SEP] 1.0" in observation) == leaks
     with pytest.raises(BadOptionError, match="compat"):
         aem_envs.make_env("aem/WebShop-v0", compat="verl")
+
+
+@pytest.mark.parametrize("mode", ["text", "text_rich", "html"])
+def test_the_last_page_tells_nothing_in_any_mode(mode):
+    env = aem_envs.make_env("aem/WebShop-v0", products=20, observation_mode=mode)
+    env.reset(options={"task_id": env.task_ids("train", 1)[0]})
+    env.step("search[<r> x]")
+    env.step(next(action for action in env.session.actions() if action.startswith("click[b0")))
+    bought, *_, info = env.step("click[buy now]")
+    assert "Thank you" in bought and info["raw_obs"] == "Thank you for shopping with us!"
+    assert not any(word in bought for word in ("score", "Reward", "Target", env.goal.instruction, str(info["score"])))
 
 
 def test_the_original_never_draws_the_first_goal_and_we_do():

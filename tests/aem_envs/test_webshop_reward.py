@@ -148,6 +148,7 @@ def test_likeness_is_above_85_after_rounding():
     # one word of n letters with one letter changed: 2(n - 1) / 2n
     assert not alike("abcdef", "abcdex")  # 83 %
     assert alike("abcdefg", "abcdefx")  # 85.7 %, rounded 86
+    assert not alike("abcdefghijk", "abcdefghijkxxxx")  # 22 of 26: 84.6 %, rounded 85
     assert not alike("", "") and not alike("red", "")
 
 
