@@ -333,7 +333,7 @@ class WebShopEnv(TextEnv):
             "action_error": error,
             "parsed_action": parsed,
             "raw_obs": raw,
-            "anchor": session.anchor(self.mode == "text_rich"),
+            "anchor": session.anchor(self.mode in ("text_rich", "html")),
             "data_hash": self.store.data_hash,
             "engine": self._engine,
             "steps": self._steps,

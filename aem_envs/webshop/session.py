@@ -161,7 +161,8 @@ class Session:
         )
 
     def anchor(self, rich: bool = False) -> str:
-        """Hash of the page, what led to it and the options chosen; `rich` adds which products were looked at."""
+        """Hash of the page, what led to it and the options chosen; `rich` adds which products were looked at,
+        which some modes of observation mark."""
         known = (self.page, self.query, self.number, self.doc, sorted(self.options.items()))
         return blake2b(repr((known, sorted(self.visited)) if rich else known).encode(), digest_size=8).hexdigest()
 

@@ -177,6 +177,27 @@ def test_the_original_tells_the_score_on_its_last_page_and_we_do_not(env):
         aem_envs.make_env("aem/WebShop-v0", compat="verl")
 
 
+@pytest.mark.parametrize("mode", ["text", "text_rich", "html", "url"])
+def test_anchors_differ_where_observations_do(mode):
+    env = aem_envs.make_env("aem/WebShop-v0", products=20, observation_mode=mode)
+    env.reset(seed=0)
+    before, *_, info = env.step("search[<r> x]")
+    env.step(info["admissible_actions"][-1])
+    after, *_, again = env.step("click[< prev]")
+    assert (before == after) == (info["anchor"] == again["anchor"]) == (mode in ("text", "url")), (
+        "what was seen is marked"
+    )
+
+
+def test_fifty_results_on_five_pages(env):
+    env.reset(seed=0)
+    pages = [
+        env.step(action)[4] for action in ("search[for]", "search[price lower women shoes]", *["click[next >]"] * 5)
+    ]
+    assert "Total results: 0" in pages[0]["raw_obs"] and "Page 1 (Total results: 50)" in pages[1]["raw_obs"]
+    assert [len(page["admissible_actions"]) for page in pages[1:]] == [13, 14, 14, 14, 14, 4]
+
+
 @pytest.mark.parametrize("mode", ["text", "text_rich", "html"])
 def test_the_last_page_tells_nothing_in_any_mode(mode):
     env = aem_envs.make_env("aem/WebShop-v0", products=20, observation_mode=mode)
