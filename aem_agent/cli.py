@@ -62,7 +62,8 @@ def _add_run(commands: Any) -> None:
     add(
         "-m",
         "--model",
-        help="random, expert, expert-search, scripted:FILE, openai:NAME, a model folder, or module:factory",
+        help="random, expert, expert-search (or another expert of the environment), scripted:FILE, openai:NAME, "
+        "a model folder, or module:factory",
     )
     add("--engine", metavar="NAME", help="of a model folder (default torch) or of openai:NAME; or module:Class")
     add("-n", "--tasks", type=int, metavar="TASKS", help="the first so many tasks of the split (default all)")

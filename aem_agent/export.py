@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aem_agent.run_folder import run_around, write_atomically
-from aem_agent.types import AgentError, Episode
+from aem_agent.types import AgentError, Episode, Turn
 
 
 class ExportError(AgentError):
@@ -47,10 +47,15 @@ def to_messages(episode: Episode) -> dict[str, Any]:
         for turn in episode.turns
         for message in (
             {"role": "user", "content": turn.observation},
-            {"role": "assistant", "content": turn.response.text},
+            {"role": "assistant", "content": _in_its_own_words(turn)},
         )
     ]
     return {"task_id": episode.task_id, "messages": chat}
+
+
+def _in_its_own_words(turn: Turn) -> str:
+    """The response; the action where the response says it in words that go with compact observations ("open 1")."""
+    return turn.response.text if turn.action in turn.response.text else turn.action
 
 
 FORMATS: dict[str, Callable[[Episode], dict[str, Any]]] = {"sft": to_sft, "messages": to_messages}

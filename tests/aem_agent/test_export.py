@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -40,6 +41,17 @@ def test_sft_holds_won_episodes_in_order(tmp_path: Path) -> None:
 def test_all_adds_lost_ones_but_never_errors(tmp_path: Path) -> None:
     export(EPISODES, tmp_path / "x.jsonl", only_won=False)
     assert [line["task_id"] for line in lines(tmp_path / "x.jsonl")] == ["a", "b", "lost"]
+
+
+def test_messages_say_actions_that_go_with_the_observations(tmp_path: Path) -> None:
+    """ "open 1" answers a compact page; beside the whole one stands what it meant."""
+    turns = (
+        Turn("page", Response("open 1\n"), "click[b0ab]"),
+        Turn("page", Response("<think>hm</think><action>click[x]</action>"), "click[x]"),
+    )
+    export([replace(EPISODES[0], turns=turns)], tmp_path / "x.jsonl", format="messages")
+    said = [m["content"] for m in lines(tmp_path / "x.jsonl")[0]["messages"] if m["role"] == "assistant"]
+    assert said == ["click[b0ab]", "<think>hm</think><action>click[x]</action>"]
 
 
 def test_messages_alternate(tmp_path: Path) -> None:

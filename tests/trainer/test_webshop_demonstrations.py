@@ -37,6 +37,7 @@ def test_played_and_recorded_demonstrations_say_the_same(tmp_path: Path) -> None
         "warmstart.games=6",
         "warmstart.expert_options.query=known",
         "env.train_tasks=6",
+        "env.kwargs.products=1000",
     ]
     plan = prepare(EvalConfig(SHOP, "expert", split="train", tasks=6))
     folder = open_folder(plan, tmp_path / "eval", resume=False)

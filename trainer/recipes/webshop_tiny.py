@@ -20,7 +20,7 @@ recipe = TrainConfig(
     env=EnvConfig("aem/WebShop-v0", kwargs={"products": 2000}, eval_kwargs={"products": 1000}),
     model=ModelConfig(
         preset="tiny",
-        # Two blocks are enough to copy (find a word's last place, take what came after); four heads find the right word.
+        # Two blocks suffice to copy (find where a word stood, take what came after); four heads find the right word.
         preset_options={
             "tokenizer": "word-number",
             "hidden_size": 96,
