@@ -83,6 +83,16 @@ def test_noise_is_recovered_from_and_repeats(env):
         aem_envs.make_expert("aem/WebShop-v0", "expert", noise=2)
 
 
+def test_noise_buys_nothing(env):
+    for name in ("expert", "expert-search"):
+        observation, info = env.reset(seed=0, options={"task_id": env.task_ids("train", 1)[0]})
+        player = aem_envs.make_expert("aem/WebShop-v0", name, noise=1.0)
+        player.reset(env, observation, info)
+        env.step("search[<r> x]")
+        info = env.step(env.session.actions()[-1])[4]
+        assert "click[buy now]" not in {player.act(info["raw_obs"], info) for _ in range(100)}
+
+
 def test_experts_of_the_shop_refuse_other_environments():
     with pytest.raises(BadOptionError, match="aem/WebShop-v0"):
         aem_envs.make_expert("aem/WebShop-v0", "expert").reset(aem_envs.make_env("aem/Toy-v0"), "", {})
@@ -130,6 +140,12 @@ def test_how_actions_are_read(env, action, parsed, error):
     info = env.step(action)[4]
     assert info["parsed_action"] == parsed and info["action_valid"] == (error is None)
     assert error is None or error in info["action_error"]
+
+
+def test_a_search_has_one_line(env):
+    env.reset(seed=0)
+    env.step("search[two\nlines\r]")
+    assert env.session.query == "two lines "
 
 
 def test_the_original_reads_up_to_the_last_opening_bracket():
@@ -325,6 +341,15 @@ def test_snapshots_of_another_shop_are_refused(env):
     other.reset(seed=0)
     with pytest.raises(BadStateError, match="another catalogue"):
         other.set_state(env.get_state())
+
+
+def test_nothing_goes_on_after_the_purchase(env):
+    play(env, "expert", env.task_ids("test", 1)[0])
+    state = env.get_state()
+    env.set_state(state)
+    assert b'"running":false' in state
+    with pytest.raises(BadStateError, match="runs on after the purchase"):
+        env.set_state(state.replace(b'"running":false', b'"running":true'))
 
 
 def test_a_snapshot_after_the_purchase_keeps_the_score(env):
