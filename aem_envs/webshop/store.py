@@ -24,7 +24,7 @@ import numpy as np
 
 from aem_envs.core import AemEnvError
 from aem_envs.webshop.search import IndexBuilder, SearchIndex
-from envs_data.webshop.goals import human_goals, synthetic_goals
+from envs_data.webshop.goals import goal_weight, human_goals, synthetic_goals
 from envs_data.webshop.product import Catalogue, Entry, Goal, GoalKind, Product
 
 VERSION = 2
@@ -162,11 +162,11 @@ class _GoalWriter:
         return splits
 
     def _weighed(self, record: bytes) -> tuple[bytes, float]:
-        """A goal's record with its weight, and the weight: see `envs_data.webshop.goals.weigh`."""
+        """A goal's record with its weight, and the weight."""
         if self._kind == "human":
             return record, 1.0
         *rest, attributes, options, limit, _ = json.loads(record)
-        weight = sum(1 / self._asked[attribute] for attribute in attributes) / len(attributes)
+        weight = goal_weight(attributes, self._asked)
         return json.dumps([*rest, attributes, options, limit, weight]).encode(), weight
 
 

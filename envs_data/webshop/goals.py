@@ -7,7 +7,7 @@ seed of its own (asin and number of the instruction), whatever else is loaded.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -51,7 +51,7 @@ def synthetic_goals(entry: Entry) -> list[Goal]:
     """One goal of every combination of options, options in order of their names; one price limit for all of them.
 
     None where the product has no such instruction, where that asks for no attributes (no weight can be given then), or
-    where one of the options has no values. Weights are `weigh`'s to give.
+    where one of the options has no values. `goal_weight` says what they weigh.
     """
     wanted, product = entry.synthetic, entry.product
     if wanted is None or not wanted.attributes:
@@ -69,16 +69,18 @@ def synthetic_goals(entry: Entry) -> list[Goal]:
     return goals
 
 
-def weigh(goals: list[Goal]) -> list[Goal]:
-    """`goals` with the weights of synthetic ones: the mean, over a goal's attributes, of 1 / (goals that ask for it).
+def goal_weight(attributes: Sequence[str], asked: Mapping[str, int]) -> float:
+    """Of a synthetic goal: the mean, over its attributes, of 1 / (goals that ask for it, by `asked`).
 
     Goals of rare attributes are drawn more often. Human goals all weigh 1.
     """
+    return sum(1 / asked[attribute] for attribute in attributes) / len(attributes)
+
+
+def weigh(goals: list[Goal]) -> list[Goal]:
+    """Synthetic goals with their weights."""
     asked = Counter(attribute for goal in goals for attribute in goal.attributes)
-    return [
-        replace(goal, weight=sum(1 / asked[attribute] for attribute in goal.attributes) / len(goal.attributes))
-        for goal in goals
-    ]
+    return [replace(goal, weight=goal_weight(goal.attributes, asked)) for goal in goals]
 
 
 def make_goals(entries: Iterable[Entry], kind: GoalKind) -> list[Goal]:
