@@ -2,7 +2,7 @@
 
     observation                                                 compact
     … Page 1 (Total results: 2) [SEP] Next > [SEP] B0AB [SEP]   results page 1
-    Lumo Running Shoes, Non Slip [SEP] $23.5 [SEP] …            Lumo Running Shoes Non Slip 30 1
+    Lumo Running Shoes, Non Slip [SEP] $23.5 [SEP] …            Lumo Running Shoes Non Slip fits 1
                                                                 …
     … [SEP] < Prev [SEP] color [SEP] red [SEP] navy blue        item
     [SEP] Lumo Running Shoes … [SEP] Buy Now                    color, red, navy blue
@@ -16,7 +16,7 @@ other modes, and what is not understood, pass unchanged.
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from math import ceil
+from math import inf
 from typing import Literal, NamedTuple
 
 from aem_agent.env_texts import AnyText, Intro
@@ -76,8 +76,8 @@ class WebshopText:
         title and price having stood among the results. A result's number ends its line, where a model that reads from
         left to right knows what it numbers.
 
-        Prices are rounded up to whole tens of dollars, as the limits of instructions are ("under 40" there, for "price
-        lower than 40.00 dollars"): what costs $30.01 to $40 costs "40".
+        Of a result's price it is said whether it "fits" the limit of the instruction or is too "dear": a small model
+        would take long to learn which numbers are larger than which.
         """
         return _compact(observation)
 
@@ -156,21 +156,22 @@ def _compact(observation: str) -> str:
     if page is None:
         return observation.strip()
     if page.name == "results":
-        lines = [f"{_brief(title)} {tens(price)} {n}" for n, (_, title, price) in enumerate(page.products, 1)]
+        found = _LIMIT.search(observation)
+        limit = float(found[1]) if found else inf
+        lines = [f"{_brief(title)} {fit(price, limit)} {n}" for n, (_, title, price) in enumerate(page.products, 1)]
         return "\n".join([f"results page {page.number}", *lines]) if lines else "no results"
     if page.name == "item":
         return f"item\n{', '.join(page.texts)}"
     return _brief(" ".join(page.texts)) if page.name == "text" else page.name
 
 
-def tens(price_tag: str) -> str:
-    """A price rounded up to whole tens of dollars: "$23.5" is "30", "$12.0 to $34.0" is "20 - 40"."""
+def fit(price_tag: str, limit: float) -> str:
+    """ "fits" or "dear": whether a price in dollars is within the limit; of a range its lower end counts."""
     found = _PRICE.fullmatch(price_tag)
     try:
-        ends = [str(10 * ceil(float(price) / 10)) for price in found.groups() if price] if found else []
-        return " - ".join(dict.fromkeys(ends))
-    except (ValueError, OverflowError):  # "$1.2.3"
-        return ""
+        return "dear" if found and float(found[1]) > limit else "fits"
+    except ValueError:  # "$1.2.3"
+        return "fits"
 
 
 def _brief(text: str) -> str:

@@ -82,7 +82,9 @@ class WarmstartConfig:
     explore_games: int = 800
     """Games of the exploratory stage."""
     max_steps: int = 40
-    """Steps allowed to a demonstration; only winning ones are cloned."""
+    """Steps allowed to a demonstration; only winning ones are cloned, and those of `least_return`."""
+    least_return: float = 1.0
+    """Native return from which a demonstration is cloned though it did not win."""
     whole_episodes: bool = False
     """Clone a whole episode as one sequence where prompts only grow (`plain-full`): much cheaper per target."""
     history_targets: bool = False
@@ -311,9 +313,10 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "must not be negative",
         lambda value: value >= 0,
-        "steps warmstart.steps warmstart.explore_steps warmstart.context_weight warmstart.weight_decay "
-        "algorithm.std_floor algorithm.invalid_penalty aem.lam aem.range_guard optimiser.warmup_steps "
-        "optimiser.weight_decay evaluation.every evaluation.temperature evaluation.sample_episodes",
+        "steps warmstart.steps warmstart.explore_steps warmstart.context_weight warmstart.least_return "
+        "warmstart.weight_decay algorithm.std_floor algorithm.invalid_penalty aem.lam aem.range_guard "
+        "optimiser.warmup_steps optimiser.weight_decay evaluation.every evaluation.temperature "
+        "evaluation.sample_episodes",
     ),
     ("must lie in [0, 1]", lambda value: 0 <= value <= 1, "warmstart.warmup algorithm.gamma algorithm.gae_lambda"),
     ("must lie in [0, 1)", lambda value: 0 <= value < 1, "warmstart.noise warmstart.explore_noise optimiser.betas"),

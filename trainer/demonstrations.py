@@ -152,18 +152,19 @@ def _recorded(path: Path) -> Iterator[tuple[list[tuple[str, str]], bool]]:
 
 
 class _DemonstrationPacker:
-    """Packs won episodes, whole where prompts only grow, else turn by turn."""
+    """Packs won episodes (and those of the least return), whole where prompts only grow, else turn by turn."""
 
     def __init__(self, agent: Agent) -> None:
         config = agent.config
         self._packer = Packer()
         self._episodes = 0
         self._join = config.warmstart.whole_episodes
+        self._least_return = config.warmstart.least_return
         window = agent.spec.window
         self._stride = window + 1 if config.warmstart.history_targets and window is not None else 1
 
     def add(self, episode: Episode, targets: Sequence[bool]) -> None:
-        if episode.won:
+        if episode.won or episode.return_ >= self._least_return:
             turns = zip(episode.turns, targets)
             self.turns([(t.prompt_token_ids, t.response.token_ids, target) for t, target in turns])
 

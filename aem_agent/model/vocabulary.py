@@ -32,7 +32,7 @@ def alfworld_words(objects: int = 8, receptacles: int = 40) -> Iterator[str]:
 
 _SHOP_PHRASES = (
     "task : under - > \n search open choose buy back next prev description features reviews < r c q",
-    "results page no results item home done, [...]",
+    "results page no results item home done, fits dear [...]",
     "WebShop Instruction: Search Back to Search Page (Total results: ) Next > < Prev [SEP] $ Price: Rating: N.A.",
     "Description Features Reviews Buy Now, and price lower than dollars. Thank you for shopping with us! click[ ]",
 )

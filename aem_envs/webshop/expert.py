@@ -58,10 +58,21 @@ class Expert(Noisy):
         seed: of the noise.
         query: what it searches for: what it "knows" of the product, or the words of the "instruction" as they stand,
             where these bring the product on the first two pages (demonstrations are easier to learn from so).
+        care: chance that it chooses an option which the goal asks for. Demonstrations of a careless shopper show what
+            can be done, and leave it to rewards to teach what should be.
     """
 
-    def __init__(self, noise: float = 0.0, seed: int = 0, query: Literal["known", "instruction"] = "known") -> None:
+    def __init__(
+        self,
+        noise: float = 0.0,
+        seed: int = 0,
+        query: Literal["known", "instruction"] = "known",
+        care: float = 1.0,
+    ) -> None:
         super().__init__(noise, seed)
+        if not 0 <= care <= 1:
+            raise BadOptionError(f"care is a chance between 0 and 1, not {care}")
+        self._care = care
         one_of("query", query, ("known", "instruction"))
         self._asks_by_instruction = query == "instruction"
         self._env: WebShopEnv | None = None
@@ -80,7 +91,8 @@ class Expert(Noisy):
         doc = env.store.find(env.goal.asin)
         assert doc is not None
         self._doc = doc
-        self._choices = wanted_choices(env.store.product(doc).options, env.goal.options)
+        wanted = wanted_choices(env.store.product(doc).options, env.goal.options)
+        self._choices = [choice for choice in wanted if self._care == 1 or self._rng.random() < self._care]
         self._queries = self._ranked_queries(env)
 
     def act(self, observation: str, info: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from aem_agent.model.vocabulary import webshop_words
 from aem_agent.prompter import TextPrompter
 from aem_agent.prompts import PlainFullSpec, PlainSpec, ThinkActionSpec
 from aem_agent.types import Response
-from aem_agent.webshop_text import WebshopText, read, tens
+from aem_agent.webshop_text import WebshopText, fit, read
 from aem_envs.webshop.view import PageName, View, plain_text, rich_text
 from envs_data.webshop.product import Product
 
@@ -59,7 +59,7 @@ def page(name: PageName) -> str:
 def test_pages() -> None:
     assert TEXTS.intro(HOME) == Intro(INSTRUCTION, "", "i need non slip shoe in navy blue under 40")
     assert TEXTS.compact(RESULTS) == (
-        "results page 2\nLumo Running Shoes Non Slip Sea 30 1\n$5 Gift Card [SEP] All 20 - 40 2"
+        "results page 2\nLumo Running Shoes Non Slip Sea fits 1\n$5 Gift Card [SEP] All fits 2"
     )
     assert TEXTS.compact(ITEM) == "item\ncolor, red, navy blue, size, 2xl, 8.5 (wide)"
     assert TEXTS.compact(page("description")) == "They are made gym."
@@ -70,9 +70,18 @@ def test_pages() -> None:
     assert env_text("aem/WebShopBrowser-v0").compact(ITEM) == TEXTS.compact(ITEM)
 
 
-def test_prices_are_rounded_as_limits_are() -> None:
-    tags = ("$23.5", "$30.0", "$30.01", "$100.0", "$12.0 to $34.0", "$11.0 to $12.5", "$1.2.3", "free")
-    assert [*map(tens, tags)] == ["30", "30", "40", "100", "20 - 40", "20", "", ""]
+def test_prices_are_said_to_fit_the_limit_or_not() -> None:
+    tags = {"$23.5": "fits", "$30.0": "fits", "$30.01": "dear", "$12.0 to $34.0": "fits", "$31.0 to $34.0": "dear"}
+    assert {tag: fit(tag, 30.0) for tag in tags} == tags
+    assert fit("$1.2.3", 30.0) == fit("free", 30.0) == fit("$900.0", float("inf")) == "fits", (
+        "nothing speaks against it"
+    )
+
+
+def test_the_limit_is_that_of_the_instruction() -> None:
+    for limit, words in ((", and price lower than 20.00 dollars", "dear"), ("", "fits")):
+        shown = plain_text(View("results", f"i need a shoe{limit}", "shoe", 1, 1, (product(),)))
+        assert TEXTS.compact(shown).endswith(f"{words} 1")
 
 
 @pytest.mark.parametrize(("action", "said"), ACTIONS.items())

@@ -83,6 +83,18 @@ def test_noise_is_recovered_from_and_repeats(env):
         aem_envs.make_expert("aem/WebShop-v0", "expert", noise=2)
 
 
+def test_a_careless_shopper_leaves_options_out(env):
+    with_options = [task for task in env.task_ids("train", 80) if env.store.goal(int(task[-5:])).options]
+    played = {care: [play(env, "expert", task, care=care) for task in with_options] for care in (0.0, 0.5, 1.0)}
+    lengths = {care: mean([len(actions) for _, actions in found]) for care, found in played.items()}
+    assert lengths[0.0] < lengths[0.5] < lengths[1.0]
+    won = {care: mean([reward == 1.0 for reward, _ in found]) for care, found in played.items()}
+    assert won[0.0] == 0 < won[0.5] < won[1.0] == 1.0
+    assert min(reward for reward, _ in played[0.0]) >= 0.3, "all but the options is right"
+    with pytest.raises(BadOptionError, match="care"):
+        aem_envs.make_expert("aem/WebShop-v0", "expert", care=1.5)
+
+
 def test_noise_buys_nothing(env):
     for name in ("expert", "expert-search"):
         observation, info = env.reset(seed=0, options={"task_id": env.task_ids("train", 1)[0]})

@@ -36,6 +36,7 @@ def test_played_and_recorded_demonstrations_say_the_same(tmp_path: Path) -> None
         "warmstart.noise=0",
         "warmstart.games=6",
         "warmstart.expert_options.query=known",
+        "warmstart.expert_options.care=1.0",
         "env.train_tasks=6",
         "env.kwargs.products=1000",
     ]
@@ -80,3 +81,14 @@ def test_the_expert_may_search_by_the_instruction() -> None:
     assert copied >= 25
     with pytest.raises(BadOptionError, match="query"):
         make_expert(SHOP, "expert", query="title")
+
+
+def test_demonstrations_of_the_least_return_are_cloned_too(tmp_path: Path) -> None:
+    plain = [s for s in QUICK if not s.startswith("warmstart.tokens_per_step")]
+    plain += ["warmstart.games=30", "env.train_tasks=30", "warmstart.noise=0", "warmstart.expert_options.care=0.0"]
+    counts = []
+    for least in (1.0, 0.3):
+        settings = [*plain, f"warmstart.least_return={least}"]
+        with new_run(override(load_recipe("webshop-tiny"), settings), tmp_path / str(least), quiet()) as session:
+            counts.append(play_experts(session.agent, session.pools, explore=False, seed=0).n_sequences)
+    assert 0 < counts[0] < counts[1] == 30, "without care only goals without options are won"
