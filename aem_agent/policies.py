@@ -180,6 +180,11 @@ def make_policy(
         return folder_policy(Path(model), engine, prompt, prompt_options, asked, concurrency, device)
     if "/" in model or model.startswith("."):
         raise UnknownPolicyError(f"there is no model folder {model!r}")
+    return _registered(model, env_id, options)
+
+
+def _registered(model: str, env_id: str | None, options: Mapping[str, Any]) -> Policy:
+    """A policy by its name in the registry or as `module:factory`, checked to be one."""
     try:
         made = policies.get(model)(**options)
     except UnknownPluginError as error:

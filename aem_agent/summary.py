@@ -159,8 +159,15 @@ def _first_errors(found: Sequence[Episode]) -> dict[str, str]:
 
 
 def data_hash(episodes: Iterable[Episode]) -> str:
-    """SHA-256 over the sorted (task id, data hash) pairs, 16 hex digits."""
-    pairs = sorted({f"{e.task_id}\t{e.data_hash}\n" for e in episodes if e.completed})
+    """The data hash that several tasks share (a catalogue's); else SHA-256 over the sorted (task id, data hash) pairs.
+
+    16 hex digits either way.
+    """
+    completed = [e for e in episodes if e.completed]
+    shared = {e.data_hash for e in completed}
+    if len(shared) == 1 and len({e.task_id for e in completed}) > 1:
+        return shared.pop()
+    pairs = sorted({f"{e.task_id}\t{e.data_hash}\n" for e in completed})
     return hashlib.sha256("".join(pairs).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -74,7 +74,7 @@ def build_store(
             if done % 1000 == 0:
                 progress(done)
     if not asins:
-        raise StoreError(f"the catalogue {catalogue.name} has no products")
+        raise StoreError(f"the catalogue {catalogue.name} has no products: its products file is an empty list")
     encoded = np.array([asin.encode() for asin in asins])
     order = np.argsort(encoded, kind="stable")
     ranks = np.empty(len(order), np.uint32)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from aem_agent.stats import wilson
-from aem_agent.summary import NothingInCommonError, compare, summarize
+from aem_agent.summary import NothingInCommonError, compare, data_hash, summarize
 from aem_agent.types import Episode, Response, Turn
 
 
@@ -31,6 +31,14 @@ def episode(
         **more,
     }
     return Episode("aem/Toy-v0", task, kind, "test", repeat, 0, error=error, **fields)  # type: ignore[arg-type]
+
+
+def test_the_data_hash_is_the_one_that_all_tasks_share() -> None:
+    shared = [episode(task, True, data_hash="0123456789abcdef") for task in "abc"]
+    assert data_hash(shared) == "0123456789abcdef"
+    other = data_hash([*shared, episode("d", True, data_hash="another")])
+    assert len(other) == 16 and other not in ("0123456789abcdef", "another")
+    assert data_hash(shared[:1]) != "0123456789abcdef", "one game's own hash says nothing of the others"
 
 
 def test_summary_by_hand() -> None:

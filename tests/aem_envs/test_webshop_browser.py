@@ -212,7 +212,7 @@ def test_odd_texts_of_products_are_read_as_they_are(odd_goods, compat):
 
 @pytest.mark.slow
 def test_html_is_the_pages_source_and_pictures_are_its_pixels():
-    env = made(observation_mode="html", render_mode="rgb_array", window=(390, 700))
+    env = made(observation_mode="html", render_mode="rgb_array", window="390x700")
     try:
         with pytest.raises(ResetNeededError):
             env.render()

@@ -32,7 +32,7 @@ class WebShopBrowserEnv(WebShopEnv):
         observation_mode: in "html" it is the page's source, without its style sheet and drawings.
         render_mode: also "rgb_array": what the window shows, as uint8 of shape (height, width, 3).
         headless: False shows the browser's window (True).
-        window: Width and height of the page in pixels ((1024, 768)).
+        window: Width and height of the page in pixels ((1024, 768)), or "1024x768".
         port: Port of the shop's server; 0 (default) is any free one.
         chromium, chromedriver: Paths of the programs; default: those on the PATH.
         page_timeout: Seconds that a page may take (30).
@@ -59,7 +59,7 @@ class WebShopBrowserEnv(WebShopEnv):
         max_steps: int = 15,
         render_mode: str | None = None,
         headless: bool = True,
-        window: tuple[int, int] = (1024, 768),
+        window: tuple[int, int] | str = (1024, 768),
         port: int = 0,
         chromium: str | None = None,
         chromedriver: str | None = None,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -77,7 +78,7 @@ class BrowserSettings:
 
 
 def find_browser(
-    chromium: str | None, chromedriver: str | None, headless: bool, window: tuple[int, int], timeout: float
+    chromium: str | None, chromedriver: str | None, headless: bool, window: tuple[int, int] | str, timeout: float
 ) -> BrowserSettings:
     """Settings with the programs found on this machine; nothing is ever downloaded.
 
@@ -85,9 +86,11 @@ def find_browser(
         BrowserMissingError: a program or package is missing.
         BadOptionError: no size of a window, or no time.
     """
+    if isinstance(window, str) and (written := re.fullmatch(r"(\d{3,4})x(\d{3,4})", window, re.ASCII)):
+        window = int(written[1]), int(written[2])  # as a command line gives it
     sides = list(window) if isinstance(window, tuple | list) else []
     if len(sides) != 2 or not all(type(side) is int and 200 <= side <= 8000 for side in sides):
-        raise BadOptionError(f"window is (width, height) in pixels from 200 to 8000, not {window!r}")
+        raise BadOptionError(f"window is (width, height) or WIDTHxHEIGHT in pixels from 200 to 8000, not {window!r}")
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 86_400:
         raise BadOptionError(f"page_timeout is a number of seconds above 0, not {timeout!r}")
     missing = [name for name in ("selenium", "PIL") if importlib.util.find_spec(name) is None]
