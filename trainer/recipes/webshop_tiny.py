@@ -18,7 +18,7 @@ from trainer.config import (
 )
 
 recipe = TrainConfig(
-    description="generated web shop, 380k parameters, clone of a careless shopper, then GRPO with AEM, five to eight minutes",
+    description="generated web shop, 380k parameters, clone of a careless shopper, GRPO with AEM, 5 to 8 minutes",
     env=EnvConfig("aem/WebShop-v0", kwargs={"products": 2000}, eval_kwargs={"products": 1000}),
     model=ModelConfig(
         preset="tiny",
