@@ -5,14 +5,13 @@ What a policy without a model says depends on the texts it gets and its episode'
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from aem_agent.registry import policies
 from aem_agent.types import AgentError, Decision, EpisodePolicy, Policy, Response, TaskRef
-from aem_envs.core import TextEnv
 from aem_envs.plugins import UnknownPluginError, experts, make_expert
 
 Chooser = Callable[[str, dict[str, Any]], str]
@@ -59,8 +58,7 @@ class RandomPolicy(_Modelless):
 
     def start(self, env: Any, task: TaskRef, seed: int) -> EpisodePolicy:
         rng = Random(seed)
-        choose = getattr(env, "random_action", partial(TextEnv.random_action, env))  # not every double is a TextEnv
-        return _Choosing(lambda observation, info: choose(info, rng))
+        return _Choosing(lambda observation, info: env.random_action(info, rng))
 
 
 class ScriptedPolicy(_Modelless):

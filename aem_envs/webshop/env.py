@@ -16,7 +16,7 @@ from aem_envs.webshop.session import QUERY_FORM, Session
 from aem_envs.webshop.sources import SourceName, open_shop
 from aem_envs.webshop.state import plain_state, restore
 from aem_envs.webshop.tasks import Tasks
-from aem_envs.webshop.view import SEP, plain_text, rich_text, url
+from aem_envs.webshop.view import instruction, plain_text, rich_text, url
 from envs_data.webshop.nouns import TaggerName
 from envs_data.webshop.product import GOAL_KINDS, Goal, GoalKind
 
@@ -132,7 +132,7 @@ class WebShopEnv(TextEnv):
         action = super().random_action(info, rng)
         if action != QUERY_FORM:
             return action
-        words = info["raw_obs"].partition(f"Instruction:{SEP}")[2].partition(SEP)[0].split()
+        words = instruction(info["raw_obs"]).split()
         start = rng.randrange(len(words)) if words else 0
         return f"search[{' '.join(words[start : start + rng.randint(1, 4)]) or 'shop'}]"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from aem_envs.core import BadOptionError, TextEnv, one_of
 from aem_envs.webshop.reward import option_matches
-from aem_envs.webshop.view import PER_PAGE, SEP, SUB_PAGES
+from aem_envs.webshop.view import PER_PAGE, SUB_PAGES, instruction
 
 if TYPE_CHECKING:
     from aem_envs.webshop.env import WebShopEnv
@@ -155,11 +155,6 @@ class FirstHit:
         if links:
             return links[0]
         return f"search[{instruction(info['raw_obs'])}]"
-
-
-def instruction(page: str) -> str:
-    """The instruction on a page in observation mode `text`."""
-    return page.partition(f"Instruction:{SEP}")[2].partition(SEP)[0]
 
 
 def wanted_choices(

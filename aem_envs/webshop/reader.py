@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aem_envs.core import TextEnv
-from aem_envs.webshop.expert import LIMIT, Noisy, instruction
+from aem_envs.webshop.expert import LIMIT, Noisy
 from aem_envs.webshop.session import QUERY_FORM
-from aem_envs.webshop.view import NO_RATING, SEP
+from aem_envs.webshop.view import NO_RATING, SEP, instruction
 
 CANDIDATES = 4
 """Products read, as far as the step limit allows, before the best of them is bought."""

@@ -1,8 +1,9 @@
 """The shop that settings of the environment name: its catalogue, its store in the cache, opened once per process."""
 
 import os
-import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -76,21 +77,27 @@ def _shop(key: _Key) -> Shop:
 
     def build(folder: Path) -> None:
         nouns = key.tagger.nouns if key.tagger else lambda title: ()
-        build_store(folder, key.catalogue, kind, nouns, tagger, _progress(name))
+        with _told(name) as progress:
+            build_store(folder, key.catalogue, kind, nouns, tagger, progress)
 
     place = key.root / "webshop" / f"{name}-{kind}-{data_hash}-{tagger}"
     return Shop(Store(shared_folder(place, lambda folder: is_sound(folder, name, kind, data_hash, tagger), build)))
 
 
-def _progress(name: str) -> Progress:
-    """Tells a person at a terminal how far a long build is."""
-    start = shown = time.monotonic()
+@contextmanager
+def _told(name: str) -> Iterator[Progress]:
+    """Tells a person at a terminal how far a long build is; the line is gone when it is done."""
+    from rich.console import Console
+
+    start, status = time.monotonic(), Console(stderr=True).status("")
 
     def progress(done: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - start > _PATIENCE and now - shown > 0.2:
-            shown = now
-            print(f"\rindexing {name}: {done:,} products, {done / (now - start):,.0f}/s ", end="", file=sys.stderr)
+        seconds = time.monotonic() - start
+        if seconds > _PATIENCE:
+            status.start()
+            status.update(f"building the shop {name}: {done:,} products, {done / seconds:,.0f}/s")
 
-    return progress
+    try:
+        yield progress
+    finally:
+        status.stop()

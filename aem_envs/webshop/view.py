@@ -123,6 +123,11 @@ def spaced(texts: Iterable[str]) -> str:
     return SEP.join([text.strip() for text in texts if text.strip()])
 
 
+def instruction(page: str) -> str:
+    """The instruction on a page in mode `text`."""
+    return page.partition(f"Instruction:{SEP}")[2].partition(SEP)[0]
+
+
 def rich_text(view: View) -> str:
     """Observation mode `text_rich`: a line for each visible text, buttons marked, those already used marked as such."""
     return marked(pieces(view), clicked(view))

@@ -333,11 +333,6 @@ def test_blanks_around_an_instruction_are_not_shown(shop: Shop):
         assert session.text() == plain_text(session.view())
 
 
-def test_a_view_is_plain_data():
-    view = View("home", "i")
-    assert view == View("home", "i") and hash(view) == hash(View("home", "i"))
-
-
 def test_the_store_is_only_read(shop: Shop, tmp_path: Path):
     with pytest.raises(ValueError, match="read-only"):
         shop.store.weights[0] = 3
