@@ -81,9 +81,14 @@ class EpisodeRecorder:
 def kept_info(info: dict[str, Any]) -> dict[str, Any]:
     """The entries of `info` that a record keeps; the rest can be had again by replaying the actions."""
     get = info.get
-    return {
+    kept = {
         "score": float(get("score") or 0.0),
         "won": bool(get("won")),
         "anchor": str(get("anchor", "")),
         "action_error": get("action_error"),
     }
+    if details := get("details"):
+        kept["details"] = details
+    if seconds := get("seconds"):
+        kept["seconds"] = seconds
+    return kept

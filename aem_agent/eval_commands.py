@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from aem_agent import summary as summaries
+from aem_agent import comparison as comparisons
 from aem_agent.evaluate import (
     EvalConfig,
     Plan,
@@ -167,7 +167,7 @@ def compare(args: argparse.Namespace) -> int:
     different = differing(comparable(a.config), comparable(b.config))
     if different and not args.force:
         raise CliError(f"the runs are not comparable ({'; '.join(different)}): --force compares them anyway")
-    comparison = summaries.compare(a.episodes(), b.episodes(), seed=args.seed)
+    comparison = comparisons.compare(a.episodes(), b.episodes(), seed=args.seed)
     if comparison.other_data and not args.force:
         raise CliError(f"{comparison.other_data} common tasks have other data in B: --force compares them anyway")
     if args.json:

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from aem_agent.export import predictions
 from aem_agent.report.evaluation import evaluation_page
 from aem_agent.rollout import RolloutManager
-from aem_agent.run_folder import RunFolder
+from aem_agent.run_folder import RunFolder, write_atomically
 from aem_agent.summary import Summary, summarize
 from aem_agent.types import AgentError, Episode, Policy, RolloutInterruptedError, TaskRef
 from aem_envs import registration
@@ -277,6 +278,8 @@ def ordered_episodes(folder: RunFolder) -> list[Episode]:
 def summarize_folder(folder: RunFolder) -> Summary:
     """Compute `summary.json` and `report.html` from the records, write both, return the summary.
 
+    Where episodes ended with patches, `predictions.jsonl` holds them, for `swebench eval`.
+
     Raises:
         RecordError: damaged records.
         EvaluationError: a run folder of another kind.
@@ -291,4 +294,7 @@ def summarize_folder(folder: RunFolder) -> Summary:
     folder.write_summary(summary.to_json())
     whole = json.loads((folder.path / "config.json").read_bytes())
     folder.write_report(evaluation_page(summary, whole, episodes))
+    if found := predictions(episodes, str(config.get("model"))):
+        lines = [json.dumps(prediction) + "\n" for prediction in found]
+        write_atomically(folder.path / "predictions.jsonl", "".join(lines).encode("ascii"))
     return summary

@@ -7,6 +7,9 @@
      "steps": [{"observation": seen before acting, "action": what was sent on, "response": what was said}, …]}
 
 `messages` writes the chat form that most fine-tuning tools read: {"task_id", "messages": [{"role", "content"}, …]}.
+
+`predictions` (of SWE-bench) is written beside the records of every run that has patches: {"instance_id",
+"model_name_or_path", "model_patch"}, as `swebench eval` takes it.
 """
 
 import json
@@ -84,6 +87,20 @@ def export(
     lines = [json.dumps(FORMATS[format](episode)) + "\n" for episode in kept]
     write_atomically(out, "".join(lines).encode("ascii"))
     return len(kept), sum(len(e.turns) for e in kept)
+
+
+def predictions(episodes: Iterable[Episode], model: str) -> list[dict[str, str]]:
+    """The patches that `episodes` ended with, one per task: that of its first completed attempt, by task id."""
+    found: dict[str, dict[str, str]] = {}
+    for episode in sorted(episodes, key=lambda e: (e.task_id, e.repeat)):
+        details = episode.turns[-1].info.get("details", {}) if episode.completed and episode.turns else {}
+        if "model_patch" in details and episode.task_id not in found:
+            found[episode.task_id] = {
+                "instance_id": episode.task_id,
+                "model_name_or_path": model,
+                "model_patch": str(details["model_patch"]),
+            }
+    return list(found.values())
 
 
 def _require_free(out: Path, force: bool) -> None:

@@ -3,10 +3,12 @@
 A pool of worker processes or of remote machines implements the same two protocols.
 """
 
+import asyncio
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import gymnasium as gym
 
@@ -47,16 +49,19 @@ class EnvPool(Protocol):
 
 
 class InProcessPool:
-    """Environments of this process, made on demand and reused: as many as ever were lent at once. Steps never
-    suspend.
+    """Environments of this process, made on demand and reused: as many as ever were lent at once.
+
+    Steps never suspend, except those of environments that are `blocking`: each of these is stepped in a thread, so that
+    one that waits delays no other.
     """
 
     def __init__(self, make_env: Callable[[], gym.Env[str, str]]) -> None:
         self._make_env = make_env
         self._idle: list[_LocalSession] = []
+        self._threads: ThreadPoolExecutor | None = None
 
     async def acquire(self, task: TaskRef) -> "_LocalSession":
-        return self._idle.pop() if self._idle else _LocalSession(self._make_env())
+        return self._idle.pop() if self._idle else self._session(self._make_env())
 
     async def release(self, session: EnvSession, *, broken: bool) -> None:
         assert isinstance(session, _LocalSession)
@@ -66,8 +71,25 @@ class InProcessPool:
             self._idle.append(session)
 
     async def aclose(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        sessions, self._idle = self._idle, []
+        if self._threads is not None:
+            await asyncio.gather(*(session.in_thread(session.close) for session in sessions))
+            self._threads.shutdown(wait=False)
+            self._threads = None
+        else:
+            for session in sessions:
+                session.close()
+
+    def _session(self, env: gym.Env[str, str]) -> "_LocalSession":
+        capabilities = getattr(env.unwrapped, "capabilities", None)
+        if not getattr(capabilities, "blocking", False):
+            return _LocalSession(env)
+        # as many threads as environments: with fewer, one would wait for another; they start as they are needed
+        self._threads = self._threads or ThreadPoolExecutor(max_workers=4096, thread_name_prefix="env")
+        return _BlockingSession(env, self._threads)
+
+
+T = TypeVar("T")
 
 
 class _LocalSession:
@@ -79,26 +101,56 @@ class _LocalSession:
         self.env = env.unwrapped
 
     async def reset(self, task: TaskRef, seed: int) -> tuple[str, dict[str, Any]]:
+        return self._checked_reset(task, seed)
+
+    async def step(self, action: str) -> Step:
+        return _checked_step(self._step(action))
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        """`call()`, where this session's calls are made."""
+        return call()
+
+    def _checked_reset(self, task: TaskRef, seed: int) -> tuple[str, dict[str, Any]]:
         options = {"task_id": task.task_id, "split": task.split}
         observation, info = self._outer.reset(seed=seed, options=options)
         _check_text(observation, info)
         return observation, info
 
-    async def step(self, action: str) -> Step:
-        observation, reward, terminated, truncated, info = self._step(action)
-        _check_text(observation, info)
-        try:
-            reward = float(reward)
-        except (TypeError, ValueError):
-            reward = math.nan
-        if reward != reward:
-            raise InfrastructureError("the environment returned a reward that is not a number")
-        return observation, reward, bool(terminated), bool(truncated), info
-
     def close(self) -> None:
         """A broken environment may fail to close: that must not end the run."""
         with suppress(Exception):
             self._outer.close()
+
+
+class _BlockingSession(_LocalSession):
+    """Calls in a thread. A cancelled one goes on until the environment is closed, which ends what it waits for."""
+
+    __slots__ = ("_threads",)
+
+    def __init__(self, env: gym.Env[str, str], threads: ThreadPoolExecutor) -> None:
+        super().__init__(env)
+        self._threads = threads
+
+    async def reset(self, task: TaskRef, seed: int) -> tuple[str, dict[str, Any]]:
+        return await self.in_thread(lambda: self._checked_reset(task, seed))
+
+    async def step(self, action: str) -> Step:
+        return _checked_step(await self.in_thread(lambda: self._step(action)))
+
+    async def in_thread(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+
+def _checked_step(found: Step) -> Step:
+    observation, reward, terminated, truncated, info = found
+    _check_text(observation, info)
+    try:
+        reward = float(reward)
+    except (TypeError, ValueError):
+        reward = math.nan
+    if reward != reward:
+        raise InfrastructureError("the environment returned a reward that is not a number")
+    return observation, reward, bool(terminated), bool(truncated), info
 
 
 def _check_text(observation: Any, info: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a set of episodes says: success with intervals, by task type, pass@k, lengths, errors; and how two runs differ.
+"""What a set of episodes says: success with intervals, by task type, pass@k, lengths, errors.
 
 Errored episodes are neither successes nor failures: they are counted apart and enter no rate.
 """
@@ -9,18 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aem_agent.stats import Counts, Difference, Interval, clustered_mean, clustered_wilson, paired_bootstrap, pass_at_k
-from aem_agent.types import AgentError, Episode, Turn
+from aem_agent.stats import Counts, Interval, clustered_mean, clustered_wilson, pass_at_k
+from aem_agent.types import Episode, Turn
 
 SCHEMA = 1
 """Version of `summary.json`."""
-
-METRICS = ("success", "score", "return", "steps")
-"""What `compare` compares."""
-
-
-class NothingInCommonError(AgentError):
-    """Two runs share no task that both completed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +84,10 @@ class Summary:
     """Hash over (task id, hash of its data): equal for two runs over the same data."""
     engine: str
     """What the environment ran on, as completed episodes say it (WebShop: catalogue, its size, tagger)."""
+    phases: dict[str, float]
+    """Mean seconds of a completed episode by phase, where the environment tells (`info["seconds"]`)."""
+    details: dict[str, float]
+    """Means of the numbers in the last `info["details"]` of completed episodes, each over those that have it."""
     schema: int = SCHEMA
 
     @property
@@ -107,7 +104,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _by_task(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+def by_task(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+    """Episodes by task id."""
     tasks: dict[str, list[Episode]] = defaultdict(list)
     for episode in episodes:
         tasks[episode.task_id].append(episode)
@@ -116,7 +114,7 @@ def _by_task(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
 
 def rates(episodes: Sequence[Episode]) -> Rates:
     """Rates of completed episodes."""
-    tasks = _by_task(episodes).values()
+    tasks = by_task(episodes).values()
     counts = [Counts(sum(e.won for e in attempts), len(attempts)) for attempts in tasks]
     successes = sum(c.successes for c in counts)
     return Rates(
@@ -133,7 +131,7 @@ def rates(episodes: Sequence[Episode]) -> Rates:
 
 
 def _pass_at(completed: Sequence[Episode]) -> dict[str, float]:
-    counts = [(len(attempts), sum(e.won for e in attempts)) for attempts in _by_task(completed).values()]
+    counts = [(len(attempts), sum(e.won for e in attempts)) for attempts in by_task(completed).values()]
     most = max((n for n, _ in counts), default=0)
     ks = sorted({*(2**i for i in range(most.bit_length())), most} - {0})
     return {str(k): sum(p) / len(p) for k in ks if (p := [pass_at_k(n, c, k) for n, c in counts if n >= k])}
@@ -204,81 +202,28 @@ def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: 
         seconds=round(sum(e.seconds for e in found), 6),
         data_hash=data_hash(found),
         engine=", ".join(sorted({e.engine for e in completed if e.engine})),
+        phases=_phases(completed),
+        details=_mean_details(completed),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Run B against run A on the tasks both completed."""
-
-    tasks: int
-    only_a: int
-    """Tasks that only A completed; they enter nothing else."""
-    only_b: int
-    means: dict[str, tuple[float, float]]
-    """Metric → (A, B), means over tasks of the task's mean."""
-    differences: dict[str, Difference]
-    """Metric → B − A."""
-    success_by_task_type: dict[str, tuple[int, float, float, Difference]]
-    """Task type → (tasks, A, B, B − A)."""
-    other_data: int
-    """Common tasks whose data hashes differ: the same name for another task."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for `json.dumps`."""
-        data = asdict(self)
-        data["differences"] = {metric: _difference(d) for metric, d in self.differences.items()}
-        data["success_by_task_type"] = {
-            kind: {"tasks": n, "a": a, "b": b, **_difference(d)}
-            for kind, (n, a, b, d) in self.success_by_task_type.items()
-        }
-        return data
+def _phases(completed: Sequence[Episode]) -> dict[str, float]:
+    spent: dict[str, float] = defaultdict(float)
+    for episode in completed:
+        for turn in episode.turns:
+            for phase, seconds in turn.info.get("seconds", {}).items():
+                spent[phase] += seconds
+    return {phase: round(seconds / len(completed), 6) for phase, seconds in sorted(spent.items())}
 
 
-def _difference(d: Difference) -> dict[str, Any]:
-    return {"difference": d.mean, "interval": list(d.interval), "probability_positive": d.probability_positive}
-
-
-def _values(attempts: Sequence[Episode]) -> dict[str, float]:
-    """A task's mean of each metric."""
-    n = len(attempts)
-    return {
-        "success": sum(e.won for e in attempts) / n,
-        "score": sum(e.score for e in attempts) / n,
-        "return": sum(e.return_ for e in attempts) / n,
-        "steps": sum(len(e.turns) for e in attempts) / n,
-    }
-
-
-def compare(a: Iterable[Episode], b: Iterable[Episode], *, seed: int = 0) -> Comparison:
-    """Paired comparison by task, with seeded bootstrap intervals.
-
-    Raises:
-        NothingInCommonError: no task was completed in both.
-    """
-    left, right = (_by_task(e for e in side if e.completed) for side in (a, b))
-    common = sorted(left.keys() & right.keys())
-    if not common:
-        raise NothingInCommonError("the two runs have no completed task in common: run both with the same split and -n")
-    values_a, values_b = [_values(left[t]) for t in common], [_values(right[t]) for t in common]
-    types: dict[str, list[int]] = defaultdict(list)
-    for i, task in enumerate(common):
-        types[left[task][0].task_type].append(i)
-
-    def difference(metric: str, rows: Iterable[int]) -> tuple[float, float, Difference]:
-        va, vb = zip(*((values_a[i][metric], values_b[i][metric]) for i in rows))
-        return sum(va) / len(va), sum(vb) / len(vb), paired_bootstrap(va, vb, seed=seed)
-
-    overall = {metric: difference(metric, range(len(common))) for metric in METRICS}
-    return Comparison(
-        tasks=len(common),
-        only_a=len(left) - len(common),
-        only_b=len(right) - len(common),
-        means={metric: (mean_a, mean_b) for metric, (mean_a, mean_b, _) in overall.items()},
-        differences={metric: d for metric, (_, _, d) in overall.items()},
-        success_by_task_type={kind: (len(rows), *difference("success", rows)) for kind, rows in sorted(types.items())},
-        other_data=sum(left[t][0].data_hash != right[t][0].data_hash for t in common),
-    )
+def _mean_details(completed: Sequence[Episode]) -> dict[str, float]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for episode in completed:
+        last = episode.turns[-1].info.get("details", {}) if episode.turns else {}
+        for name, value in last.items():
+            if isinstance(value, int | float):
+                found[name].append(float(value))
+    return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
 def format_interval(interval: Sequence[float]) -> str:

@@ -11,8 +11,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from aem_agent.comparison import Comparison
 from aem_agent.report.episodes import outcome
-from aem_agent.summary import Comparison, Rates, Summary, format_interval, format_rate, format_score, response_tokens
+from aem_agent.summary import Rates, Summary, format_interval, format_rate, format_score, response_tokens
 from aem_agent.types import Episode
 from aem_envs.sanitize import counted, plain
 
@@ -112,6 +113,10 @@ def print_summary(console: Console, summary: Summary, model: str) -> None:
     notes += [f"cut off by {safe(reason)}: {n}" for reason, n in summary.truncations.items()]
     notes += [f"{summary.response_tokens:,} response tokens"] if summary.response_tokens else []
     console.print(" · ".join(notes), style="dim")
+    inside = [f"{safe(name)} {value:.3g}" for name, value in summary.details.items()]
+    inside += [f"{safe(phase)} {seconds:.2f} s" for phase, seconds in summary.phases.items()]
+    if inside:
+        console.print(f"a mean episode: {' · '.join(inside)}", style="dim")
     if summary.n:
         on = f" · {safe(summary.engine)}" if summary.engine else ""
         console.print(f"data {summary.data_hash}{on}", style="dim", soft_wrap=True)

@@ -109,7 +109,8 @@ class Turn:
     reward: float = 0.0
     """Native reward of this step."""
     info: dict[str, Any] = field(default_factory=dict)
-    """The few entries of the environment's `info` after this step worth keeping: score, won, anchor, action_error."""
+    """The few entries of the environment's `info` after this step worth keeping: score, won, anchor, action_error, and
+    where they are not empty details and seconds."""
     dropped_turns: int = 0
     """Turns that the overflow rule left out of this prompt."""
 
@@ -150,7 +151,11 @@ class Episode:
 
     def identity(self) -> "Episode":
         """The episode without what may differ between two identical runs."""
-        return replace(self, seconds=0.0, retries=0)
+        turns = tuple(
+            replace(t, info={k: v for k, v in t.info.items() if k != "seconds"}) if "seconds" in t.info else t
+            for t in self.turns
+        )
+        return replace(self, turns=turns, seconds=0.0, retries=0)
 
     @property
     def completed(self) -> bool:

@@ -30,6 +30,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "engine": str,
     "steps": int,
     "truncation_reason": (str, type(None)),
+    "details": dict,
+    "seconds": dict,
 }
 
 
@@ -38,15 +40,28 @@ class ContractError(AemEnvError, AssertionError):
 
 
 def walk(env: TextEnv, steps: int, seed: int = SEED) -> list[Step]:
-    """`steps` random admissible actions from where `env` stands, with what came back; stops at the episode's end."""
+    """`steps` random admissible actions from where `env` stands, with what came back but for the time it took; stops at
+    the episode's end."""
     rng = random.Random(seed)
-    _, _, _, _, info = record = env.step("look around")
-    records: list[Step] = [record]
-    while len(records) < steps and not (record[2] or record[3]):
-        record = env.step(rng.choice(info["admissible_actions"] or ["look"]))
+    action, records = "look around", list[Step]()
+    while True:
+        record = env.step(action)
         info = record[4]
-        records.append(record)
-    return records
+        records.append((*record[:4], timeless(info)))
+        if len(records) == steps or record[2] or record[3]:
+            return records
+        action = rng.choice(info["admissible_actions"] or ["look"])
+
+
+def begin(env: TextEnv, **reset: Any) -> Step:
+    """`env.reset`, with what came back but for the time it took."""
+    observation, info = env.reset(**reset)
+    return observation, timeless(info)
+
+
+def timeless(info: dict[str, Any]) -> dict[str, Any]:
+    """`info` without what may differ between equal episodes."""
+    return {**info, "seconds": {}}
 
 
 def expect(condition: object, message: str) -> None:
@@ -90,6 +105,11 @@ def check_info(env: TextEnv, observation: Any, info: dict[str, Any]) -> None:
     expect(
         (info["action_error"] is None) == (info["action_valid"] is not False),
         "action_error says why action_valid is False, only then",
+    )
+    times = info["seconds"].items()
+    expect(
+        all(isinstance(phase, str) and isinstance(spent, float) and spent >= 0 for phase, spent in times),
+        "info['seconds'] holds seconds from 0 by phase",
     )
     actions = info["admissible_actions"]
     expect(

@@ -73,6 +73,10 @@ class Info(TypedDict):
     """Actions taken in this episode."""
     truncation_reason: str | None
     """`max_steps`, `time_limit`, `infra:…`; None unless truncated."""
+    details: dict[str, Any]
+    """What only this environment tells, plain data, the same for equal episodes; its documentation names the keys."""
+    seconds: dict[str, float]
+    """Where the time of this call went, by phase. The one key that differs between equal episodes."""
 
 
 INFO_KEYS = frozenset(Info.__annotations__)
@@ -89,6 +93,8 @@ class Capabilities:
     admissible_actions: bool = False
     """`info["admissible_actions"]` is a list."""
     rgb_array: bool = False
+    blocking: bool = False
+    """Its calls wait for other processes, for seconds: rollouts play several at once in threads."""
 
 
 class FreeText(spaces.Space[str]):

@@ -238,6 +238,8 @@ class ToyEnv(TextEnv):
             "engine": "toy",
             "steps": self._steps,
             "truncation_reason": None,
+            "details": {},
+            "seconds": {},
         }
 
 

@@ -31,6 +31,8 @@ def evaluation_page(summary: Summary, config: Mapping[str, Any], episodes: Seque
     if len(summary.pass_at_k) > 1:
         sections.append(("pass@k", _pass_at_k(summary)))
     sections.append(("How episodes ended", _ends(summary)))
+    if summary.phases or summary.details:
+        sections.append(("Inside an episode", _inside(summary)))
     sections.append(("Episodes", _episodes(episodes)))
     sections.append(("Configuration", _configuration(config)))
     subtitle = f"model {asked.get('model', '?')} · split {summary.split} · data {summary.data_hash}"
@@ -128,6 +130,15 @@ def _ends(s: Summary) -> Markup:
     rows += [(f"error: {kind}", n) for kind, n in s.error_types.items()]
     rows += [("not played", s.missing)] if s.missing else []
     return table(["end", "episodes"], rows)
+
+
+def _inside(s: Summary) -> Markup:
+    """What the environment told of its episodes: seconds by phase, and means of its other figures."""
+    bars = [Bar(phase, seconds, note=f"{seconds:.2f} s") for phase, seconds in s.phases.items()]
+    rows = [[name, f"{value:.3f}"] for name, value in s.details.items()]
+    parts = [paragraph("Mean seconds of an episode, by phase.", note=True), bar_chart(bars)] if bars else []
+    parts += [table(["figure at the end", "mean"], rows, numbers=[1])] if rows else []
+    return join(*parts)
 
 
 def sample(episodes: Sequence[Episode], limit: int = SAMPLE) -> list[int]:

@@ -278,4 +278,6 @@ class ALFWorldEnv(TextEnv):
             "engine": task.engine,
             "steps": self._steps,
             "truncation_reason": reason,
+            "details": {},
+            "seconds": {},
         }

@@ -338,4 +338,6 @@ class WebShopEnv(TextEnv):
             "engine": self._engine,
             "steps": self._steps,
             "truncation_reason": reason,
+            "details": {},
+            "seconds": {},
         }

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from aem_agent.types import (
     TaskRef,
     TrainingNeedsTokensError,
 )
-from aem_envs.core import BadOptionError, InfrastructureError, TextEnv
+from aem_envs.core import BadOptionError, Capabilities, InfrastructureError, TextEnv
 from envs_data.errors import GameFileError
 
 TOY = "aem/Toy-v0"
@@ -297,3 +298,24 @@ def test_cancelling_the_caller_cancels_everything() -> None:
 def test_collecting_for_training_needs_tokens() -> None:
     with pytest.raises(TrainingNeedsTokensError, match="random"):
         asyncio.run(RolloutManager(Chain, RandomPolicy()).collect(chain(1), 2, seed=0))
+
+
+class Waiting(Chain):
+    """One step, which waits until all its fellows wait too: played in one thread, none would ever end."""
+
+    capabilities = Capabilities(blocking=True)
+    barrier = threading.Barrier(8)
+
+    def step(self, action: str) -> Any:
+        self.barrier.wait(timeout=30)
+        return "done", 1.0, True, False, {"won": True, "details": {"n": 2}, "seconds": {"waiting": 0.5}}
+
+
+def test_environments_that_wait_are_played_in_threads() -> None:
+    manager = RolloutManager(Waiting, ScriptedPolicy([]), concurrency=8)
+    (group,) = play(manager, chain(1), 8)
+    assert [e.won for e in group.episodes] == [True] * 8
+    turn = group.episodes[0].turns[0]
+    assert turn.info["details"] == {"n": 2} and turn.info["seconds"] == {"waiting": 0.5}
+    assert "seconds" not in group.episodes[0].identity().turns[0].info
+    asyncio.run(manager.aclose())

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
+from aem_agent.comparison import NothingInCommonError, compare
 from aem_agent.stats import wilson
-from aem_agent.summary import NothingInCommonError, compare, data_hash, summarize
+from aem_agent.summary import data_hash, summarize
 from aem_agent.types import Episode, Response, Turn
 
 
