@@ -22,7 +22,7 @@ class Job:
 class EpisodeRecorder:
     """What is known of a running episode."""
 
-    __slots__ = ("error", "info", "job", "observation", "reason", "seed", "terminated", "truncated", "turns")
+    __slots__ = ("began", "error", "info", "job", "observation", "reason", "seed", "terminated", "truncated", "turns")
 
     def __init__(self, job: Job, seed: int) -> None:
         self.job = job
@@ -30,6 +30,8 @@ class EpisodeRecorder:
         self.turns: list[Turn] = []
         self.observation = ""
         self.info: dict[str, Any] = {}
+        self.began: dict[str, float] = {}
+        """Seconds of the reset by phase; recorded with those of the first turn."""
         self.terminated = False
         self.truncated = False
         self.reason: str | None = None
@@ -54,6 +56,9 @@ class EpisodeRecorder:
 
     def episode(self, retries: int, seconds: float) -> Episode:
         info, task = self.info, self.job.task
+        if self.began and self.turns:
+            first = self.turns[0].info
+            first["seconds"] = {**self.began, **first.get("seconds", {})}
         kept = self.turns[-1].info if self.turns else {}
         return Episode(
             env_id=task.env_id,
@@ -90,5 +95,5 @@ def kept_info(info: dict[str, Any]) -> dict[str, Any]:
     if details := get("details"):
         kept["details"] = details
     if seconds := get("seconds"):
-        kept["seconds"] = seconds
+        kept["seconds"] = dict(seconds)
     return kept

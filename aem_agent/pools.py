@@ -104,7 +104,7 @@ class _LocalSession:
         return self._checked_reset(task, seed)
 
     async def step(self, action: str) -> Step:
-        return _checked_step(self._step(action))
+        return _checked_step(*self._step(action))
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """`call()`, where this session's calls are made."""
@@ -135,14 +135,13 @@ class _BlockingSession(_LocalSession):
         return await self.in_thread(lambda: self._checked_reset(task, seed))
 
     async def step(self, action: str) -> Step:
-        return _checked_step(await self.in_thread(lambda: self._step(action)))
+        return _checked_step(*await self.in_thread(lambda: self._step(action)))
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
-def _checked_step(found: Step) -> Step:
-    observation, reward, terminated, truncated, info = found
+def _checked_step(observation: str, reward: Any, terminated: bool, truncated: bool, info: dict[str, Any]) -> Step:
     _check_text(observation, info)
     try:
         reward = float(reward)

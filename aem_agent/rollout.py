@@ -175,7 +175,7 @@ class RolloutManager:
         task = recorder.job.task
         observation, info = await session.reset(task, recorder.seed)
         agent = self.policy.start(session.env, task, recorder.seed)
-        recorder.observation, recorder.info = observation, info
+        recorder.observation, recorder.info, recorder.began = observation, info, info.get("seconds") or {}
         act, step, turns = agent.act, session.step, recorder.turns
         limit = self.max_turns or 0
         while True:

@@ -18,6 +18,7 @@ from aem_envs.core import (
     Info,
     InfrastructureError,
     ResetNeededError,
+    Seconds,
     TextEnv,
 )
 from aem_envs.plugins import experts, make_expert
@@ -33,6 +34,7 @@ __all__ = [
     "Info",
     "InfrastructureError",
     "ResetNeededError",
+    "Seconds",
     "TextEnv",
     "check_text_env",
     "env_ids",
@@ -46,6 +48,7 @@ register("aem/Toy-v0", "aem_envs.toy:ToyEnv")
 register("aem/ALFWorld-v0", "aem_envs.alfworld.env:ALFWorldEnv")
 register("aem/WebShop-v0", "aem_envs.webshop.env:WebShopEnv")
 register("aem/WebShopBrowser-v0", "aem_envs.webshop.browser.env:WebShopBrowserEnv")
+register("aem/SWEBench-v0", "aem_envs.swebench.env:SWEBenchEnv")
 
 experts.add("aem/Toy-v0/expert", "aem_envs.toy:ToyExpert")
 experts.add("aem/ALFWorld-v0/expert", "aem_envs.alfworld.expert:Expert")
@@ -56,3 +59,5 @@ experts.add("aem/WebShop-v0/first-hit", "aem_envs.webshop.expert:FirstHit")
 experts.add("aem/WebShopBrowser-v0/expert", "aem_envs.webshop.expert:Expert")
 experts.add("aem/WebShopBrowser-v0/expert-search", "aem_envs.webshop.reader:SearchExpert")
 experts.add("aem/WebShopBrowser-v0/first-hit", "aem_envs.webshop.expert:FirstHit")
+experts.add("aem/SWEBench-v0/expert", "aem_envs.swebench.expert:Expert")
+experts.add("aem/SWEBench-v0/expert-sed", "aem_envs.swebench.expert:LineExpert")

@@ -6,12 +6,12 @@ MAX_ACTION = 10_000
 """Characters of the longest action that is looked at."""
 
 
-def unusable(action: Any) -> str | None:
-    """Why `action` cannot be looked at; None if it is a string of valid Unicode, not too long."""
+def unusable(action: Any, limit: int = MAX_ACTION) -> str | None:
+    """Why `action` cannot be looked at; None if it is a string of valid Unicode, of at most `limit` characters."""
     if not isinstance(action, str):
         return f"an action is a string, not {type(action).__name__}"
-    if len(action) > MAX_ACTION:
-        return f"an action has at most {MAX_ACTION} characters, not {len(action)}"
+    if len(action) > limit:
+        return f"an action has at most {limit} characters, not {len(action)}"
     if not action.isascii():
         try:
             action.encode()

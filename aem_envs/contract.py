@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 
-from aem_envs.contract_tools import SEED, WALK, begin, check_info, expect, expect_raises, fresh, walk
+from aem_envs.contract_tools import SEED, WALK, check_info, expect, expect_raises, fresh, walk
 from aem_envs.core import BadOptionError, BadStateError, ResetNeededError, TextEnv
 
 _NO_ACTIONS: tuple[Any, ...] = (
@@ -64,7 +64,7 @@ def _reset_and_step(env: TextEnv) -> None:
 
 def _determinism(env: TextEnv) -> None:
     def run() -> list[Any]:
-        return [begin(env, seed=SEED), walk(env, WALK), begin(env), walk(env, WALK)]
+        return [env.reset(seed=SEED), walk(env, WALK), env.reset(), walk(env, WALK)]
 
     first = run()
     np.random.seed(1)  # the global generators must have no say, and must be left alone
@@ -164,13 +164,13 @@ def _snapshots(env: TextEnv) -> None:
     walk(env, 3)
     state = env.get_state()
     expect(isinstance(state, bytes), "get_state must return bytes")
-    truth = [walk(env, WALK), begin(env), walk(env, WALK)]
+    truth = [walk(env, WALK), env.reset(), walk(env, WALK)]
     other = fresh(env)
     for target in (env, other):
         target.set_state(state)
         expect(target.get_state() == state, "get_state after set_state must give the same bytes")
         expect(
-            [walk(target, WALK), begin(target), walk(target, WALK)] == truth,
+            [walk(target, WALK), target.reset(), walk(target, WALK)] == truth,
             "after set_state everything must go on identically",
         )
     env.set_state(state)
@@ -196,10 +196,10 @@ def _copies(env: TextEnv) -> None:
     )
     walk(env, 3)
     copies = [copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
-    truth = [walk(env, WALK), begin(env), walk(env, WALK)]
+    truth = [walk(env, WALK), env.reset(), walk(env, WALK)]
     for other in copies:
         expect(
-            [walk(other, WALK), begin(other), walk(other, WALK)] == truth,
+            [walk(other, WALK), other.reset(), walk(other, WALK)] == truth,
             "a copy must go on as the original does, independently",
         )
         other.close()

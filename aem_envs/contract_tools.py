@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from aem_envs.core import INFO_KEYS, AemEnvError, TextEnv
+from aem_envs.core import INFO_KEYS, AemEnvError, Seconds, TextEnv
 
 SEED = 20_000
 WALK = 12
@@ -31,7 +31,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "steps": int,
     "truncation_reason": (str, type(None)),
     "details": dict,
-    "seconds": dict,
+    "seconds": Seconds,
 }
 
 
@@ -40,28 +40,15 @@ class ContractError(AemEnvError, AssertionError):
 
 
 def walk(env: TextEnv, steps: int, seed: int = SEED) -> list[Step]:
-    """`steps` random admissible actions from where `env` stands, with what came back but for the time it took; stops at
-    the episode's end."""
+    """`steps` random admissible actions from where `env` stands, with what came back; stops at the episode's end."""
     rng = random.Random(seed)
-    action, records = "look around", list[Step]()
-    while True:
-        record = env.step(action)
+    _, _, _, _, info = record = env.step("look around")
+    records: list[Step] = [record]
+    while len(records) < steps and not (record[2] or record[3]):
+        record = env.step(rng.choice(info["admissible_actions"] or ["look"]))
         info = record[4]
-        records.append((*record[:4], timeless(info)))
-        if len(records) == steps or record[2] or record[3]:
-            return records
-        action = rng.choice(info["admissible_actions"] or ["look"])
-
-
-def begin(env: TextEnv, **reset: Any) -> Step:
-    """`env.reset`, with what came back but for the time it took."""
-    observation, info = env.reset(**reset)
-    return observation, timeless(info)
-
-
-def timeless(info: dict[str, Any]) -> dict[str, Any]:
-    """`info` without what may differ between equal episodes."""
-    return {**info, "seconds": {}}
+        records.append(record)
+    return records
 
 
 def expect(condition: object, message: str) -> None:

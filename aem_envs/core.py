@@ -1,6 +1,6 @@
 """The contract of every environment: free text in and out, fixed `info` keys, typed errors, plain-data snapshots."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from string import ascii_lowercase
@@ -40,6 +40,36 @@ def one_of(name: str, value: object, known: Sequence[str]) -> None:
         raise BadOptionError(f"unknown {name} {value!r}; known: {', '.join(known)}")
 
 
+class Seconds(Mapping[str, float]):
+    """Seconds by phase. Any two are equal, whatever they hold: how long it took is no part of what happened."""
+
+    __slots__ = ("_spent",)
+
+    def __init__(self, **spent: float) -> None:
+        self._spent = spent
+
+    def __getitem__(self, phase: str) -> float:
+        return self._spent[phase]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._spent)
+
+    def __len__(self) -> int:
+        return len(self._spent)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Seconds)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Seconds({', '.join(f'{phase}={spent:.3f}' for phase, spent in self._spent.items())})"
+
+
+NO_TIME = Seconds()
+"""Of environments that answer at once."""
+
+
 class Info(TypedDict):
     """The keys of `info`, always all present, for `reset` and for `step`."""
 
@@ -75,8 +105,8 @@ class Info(TypedDict):
     """`max_steps`, `time_limit`, `infra:…`; None unless truncated."""
     details: dict[str, Any]
     """What only this environment tells, plain data, the same for equal episodes; its documentation names the keys."""
-    seconds: dict[str, float]
-    """Where the time of this call went, by phase. The one key that differs between equal episodes."""
+    seconds: Seconds
+    """Where the time of this call went, by phase."""
 
 
 INFO_KEYS = frozenset(Info.__annotations__)
@@ -202,6 +232,9 @@ class TextEnv(gym.Env[str, str]):
             BadOptionError: unknown task.
         """
         return str(self.reset(options={"task_id": task_id})[1]["data_hash"])
+
+    def require_trainable(self, split: str) -> None:
+        """Raise a typed error, which says why, if `split` is for evaluation only. Here none is."""
 
     def draw_task(self, split: str) -> str:
         """A task of `split`, drawn by `self.np_random`."""

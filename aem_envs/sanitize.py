@@ -14,6 +14,11 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda m: chr(0x2400 + ord(m[0])) if ord(m[0]) < 0x20 else f"\\x{ord(m[0]):02x}", text)
 
 
+def has_controls(text: str) -> bool:
+    """Whether `text` holds what `plain` would make visible."""
+    return _CONTROL.search(text) is not None
+
+
 def counted(n: int, noun: str) -> str:
     """ "1 game", "2 games"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -11,7 +11,7 @@ import numpy as np
 
 from aem_envs import snapshot
 from aem_envs.actions import read_action, shown
-from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv
+from aem_envs.core import NO_TIME, BadOptionError, BadStateError, Capabilities, TextEnv
 
 COLOURS = ("red", "blue")
 _FORMAT = "aem/Toy-v0"
@@ -239,7 +239,7 @@ class ToyEnv(TextEnv):
             "steps": self._steps,
             "truncation_reason": None,
             "details": {},
-            "seconds": {},
+            "seconds": NO_TIME,
         }
 
 

@@ -1,4 +1,4 @@
-"""`aem-data alfworld ls | stats | export | download` and `aem-data webshop ls | stats | generate | download`."""
+"""`aem-data ROOM COMMAND`, for the rooms alfworld, webshop and swebench."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,8 +6,10 @@ from pathlib import Path
 
 ALFWORLD_HOME = "~/.cache/alfworld"
 WEBSHOP_HOME = "~/.cache/webshop"
+SWEBENCH_HOME = "~/.cache/swebench"
 """Where official data go if nothing else is said."""
 
+_SWEBENCH_SETS = ("verified", "lite", "full", "r2e-gym", "r2e-gym-lite", "swe-gym", "swe-gym-lite", "swe-smith")
 _ALFWORLD_SPLITS = ("train", "valid_seen", "valid_unseen")
 
 
@@ -17,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     rooms = main.add_subparsers(dest="room", required=True, metavar="ROOM")
     _alfworld(rooms.add_parser("alfworld", help="household games, generated and official"))
     _webshop(rooms.add_parser("webshop", help="products and goals of the shop, generated and official"))
+    _swebench(rooms.add_parser("swebench", help="repositories with issues, embedded and official"))
     return main
 
 
@@ -69,6 +72,46 @@ def _webshop(room: argparse.ArgumentParser) -> None:
         "--size", choices=("1000", "all"), default="1000", help="products: 1000 (default) or all 1.18 million"
     )
     _fetching(fetch, "WEBSHOP_DATA", WEBSHOP_HOME)
+
+
+def _swebench(room: argparse.ArgumentParser) -> None:
+    commands = room.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    ls = commands.add_parser("ls", help="list tasks")
+    stats = commands.add_parser("stats", help="tasks by split, repository and type")
+    prepare = commands.add_parser("prepare", help="fetch and prepare repositories and images ahead of a run")
+    check = commands.add_parser("validate", help="grade the empty and the gold patch: which tasks are sound here")
+    rows = commands.add_parser("rows", help="write tasks as rows that `swebench eval` reads")
+    for command in (ls, stats, prepare, check, rows):
+        _source(command, "SWEBENCH_DATA")
+        command.add_argument("--specs", metavar="FILE", help="official: what rows of swebench 4.x lack")
+        command.add_argument("--namespace", metavar="NAME", help="official: prefix of prebuilt images")
+        command.add_argument(
+            "--image", metavar="IMAGE", help="official: one image for all rows; {id} is the instance's"
+        )
+    for command in (ls, prepare, check, rows):
+        command.add_argument("--split", help="default: all")
+        command.add_argument("--n", type=_count, help="the first so many (default: all)")
+        command.add_argument("--instance", action="append", metavar="ID", help="only this one; repeatable")
+    for command in (prepare, check):
+        command.add_argument("--sandbox", help="local, docker (default: local for embedded tasks, docker for official)")
+        command.add_argument("--allow-unsafe", action="store_true", help="local: also without isolation")
+    check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="rows: as --source official --data FILE")
+    check.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of one (default: 300)")
+    check.add_argument("--workers", type=_number, default=2, help="at once (default: 2)")
+    check.add_argument("--out", type=Path, metavar="FILE", help="keep outcomes there, and leave out what it holds")
+    rows.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .jsonl file")
+    rows.add_argument("--docker", action="store_true", help="prepare images, and name them in the rows")
+    generate = commands.add_parser("generate", help="make embedded tasks anew, by mutation")
+    generate.add_argument("--package", action="append", metavar="NAME", help="only this one; repeatable")
+    generate.add_argument("--tasks", type=_number, default=27, help="of each package (default: 27)")
+    generate.add_argument("--seed", type=_count, default=0, help="default: 0")
+    generate.add_argument("--workers", type=_number, default=2, help="at once (default: 2)")
+    generate.add_argument("--sandbox", help="default: local")
+    generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets one file a package")
+    commands.add_parser("clean", help="remove prepared repositories and container images")
+    fetch = commands.add_parser("download", help="fetch official rows where the internet is reachable")
+    fetch.add_argument("dataset", choices=_SWEBENCH_SETS)
+    _fetching(fetch, "SWEBENCH_DATA", SWEBENCH_HOME)
 
 
 def _source(command: argparse.ArgumentParser, variable: str) -> None:

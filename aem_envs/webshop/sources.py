@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from aem_envs.cache import cache_root, shared_folder
 from aem_envs.core import BadOptionError
-from aem_envs.webshop.cache import cache_root, shared_folder
 from aem_envs.webshop.shop import Shop
 from aem_envs.webshop.store import Progress, Store, build_store, is_sound
 from envs_data.webshop.generator import EmbeddedCatalogue

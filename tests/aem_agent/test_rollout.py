@@ -300,11 +300,14 @@ def test_collecting_for_training_needs_tokens() -> None:
         asyncio.run(RolloutManager(Chain, RandomPolicy()).collect(chain(1), 2, seed=0))
 
 
-class Waiting(Chain):
+class Blocking(Chain):
     """One step, which waits until all its fellows wait too: played in one thread, none would ever end."""
 
     capabilities = Capabilities(blocking=True)
     barrier = threading.Barrier(8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        return "start", {"seconds": {"start": 0.25}}
 
     def step(self, action: str) -> Any:
         self.barrier.wait(timeout=30)
@@ -312,10 +315,10 @@ class Waiting(Chain):
 
 
 def test_environments_that_wait_are_played_in_threads() -> None:
-    manager = RolloutManager(Waiting, ScriptedPolicy([]), concurrency=8)
+    manager = RolloutManager(Blocking, ScriptedPolicy([]), concurrency=8)
     (group,) = play(manager, chain(1), 8)
     assert [e.won for e in group.episodes] == [True] * 8
     turn = group.episodes[0].turns[0]
-    assert turn.info["details"] == {"n": 2} and turn.info["seconds"] == {"waiting": 0.5}
+    assert turn.info["details"] == {"n": 2} and turn.info["seconds"] == {"start": 0.25, "waiting": 0.5}
     assert "seconds" not in group.episodes[0].identity().turns[0].info
     asyncio.run(manager.aclose())

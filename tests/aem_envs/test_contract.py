@@ -5,18 +5,23 @@ import pytest
 
 import aem_envs
 from aem_envs.checks import ContractError, check_text_env, run_checks
+from aem_envs.swebench.sandbox import SandboxMissingError
 from aem_envs.toy import ToyEnv
 from aem_envs.webshop.browser.process import BrowserMissingError
 
 
 @pytest.mark.parametrize(
     "env_id",
-    [pytest.param(env_id, marks=pytest.mark.slow if "Browser" in env_id else ()) for env_id in aem_envs.env_ids()],
+    [
+        pytest.param(env_id, marks=pytest.mark.slow if "Browser" in env_id or "SWE" in env_id else ())
+        for env_id in aem_envs.env_ids()
+    ],
 )
 def test_registered_environments_keep_the_contract(env_id):
     try:
         env = gym.make(env_id)
-    except BrowserMissingError as error:
+        env.reset(seed=0)
+    except (BrowserMissingError, SandboxMissingError) as error:
         pytest.skip(str(error))
     try:
         check_text_env(env)

@@ -15,8 +15,8 @@ from small_shop import PRODUCTS, SmallCatalogue, small_shop
 
 import aem_envs
 from aem_envs.core import AemEnvError
-from aem_envs.webshop import cache, sources, store
-from aem_envs.webshop.cache import CacheError, CacheWarning, cache_root, shared_folder
+from aem_envs import cache, sources, store
+from aem_envs.cache import CacheError, CacheWarning, cache_root, shared_folder
 from aem_envs.webshop.search import INDEX_VERSION
 from aem_envs.webshop.store import Store, StoreError, build_store, is_sound
 from envs_data.webshop.goals import make_goals
@@ -63,7 +63,7 @@ def test_a_build_that_fails_leaves_what_was_there(tmp_path):
 def test_leftovers_of_a_killed_build_are_removed(tmp_path):
     script = (
         "import os, sys, pathlib\n"
-        "from aem_envs.webshop.cache import shared_folder\n"
+        "from aem_envs.cache import shared_folder\n"
         "def build(folder):\n    (folder / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
         "shared_folder(pathlib.Path(sys.argv[1]), lambda f: False, build)\n"
     )
@@ -76,7 +76,7 @@ def test_leftovers_of_a_killed_build_are_removed(tmp_path):
 def test_others_wait_for_the_one_that_builds(tmp_path):
     script = (
         "import sys, time, pathlib\n"
-        "from aem_envs.webshop.cache import shared_folder\n"
+        "from aem_envs.cache import shared_folder\n"
         "place = pathlib.Path(sys.argv[1])\n"
         "def build(folder):\n    print('built', flush=True); time.sleep(0.5); (folder / 'made').write_text('whole')\n"
         "shared_folder(place, lambda f: (f / 'made').exists(), build)\n"

@@ -6,6 +6,7 @@ from aem_envs.plugins import Registry
 from aem_envs.swebench.sandbox.api import (
     REPOSITORY,
     Limits,
+    PatchTooLargeError,
     Result,
     Room,
     Sandbox,
@@ -16,6 +17,7 @@ from aem_envs.swebench.sandbox.api import (
 __all__ = [
     "REPOSITORY",
     "Limits",
+    "PatchTooLargeError",
     "Result",
     "Room",
     "Sandbox",

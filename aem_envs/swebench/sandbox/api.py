@@ -22,6 +22,10 @@ class SandboxError(InfrastructureError):
     """The sandbox broke, or could not be started, through no fault of a command in it."""
 
 
+class PatchTooLargeError(SandboxError):
+    """What changed in a repository is more than `Limits.output_bytes`."""
+
+
 class SandboxMissingError(AemEnvError):
     """This machine cannot run such a sandbox; the message says what to install or to allow."""
 
@@ -104,8 +108,8 @@ class Sandbox(Protocol):
 
     def diff(self) -> bytes:
         """Everything that changed in the repository since `start`, new files included, ignored ones not: a patch that
-        `git apply` takes, binary parts included. The room's own git settings have no say. Raises `SandboxError`, also
-        for a patch larger than `Limits.output_bytes`."""
+        `git apply` takes, binary parts included. The room's own git settings have no say. Raises `SandboxError`, and
+        `PatchTooLargeError` for more than `Limits.output_bytes`."""
         ...
 
     def snapshot(self) -> bytes:
@@ -117,5 +121,6 @@ class Sandbox(Protocol):
         ...
 
     def close(self) -> None:
-        """End everything that runs in the room and remove it; harmless when repeated, never raises."""
+        """End everything that runs in the room and remove it; harmless when repeated, never raises. Another thread may
+        call it: a command that runs then ends in a `SandboxError`."""
         ...

@@ -1,0 +1,43 @@
+"""One SWE-bench task as the environment plays it."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from aem_envs.swebench.protect import Protection, touched
+from envs_data.swebench.instance import Instance
+
+
+@dataclass(frozen=True)
+class Task:
+    """An instance, where it belongs, and what of a patch counts."""
+
+    instance: Instance
+    split: str
+    task_type: str
+    data_hash: str
+    protection: Protection
+
+    @property
+    def id(self) -> str:
+        return self.instance.instance_id
+
+
+def task_of(instance: Instance, split: str) -> Task:
+    """The task that an instance makes. Rows say in `extra` where fixes may lie (`source`) and of which kind they are
+    (`task_type`); those of the official files say neither: everything but tests counts, and the kind is the repository.
+    """
+    extra = instance.extra
+    protection = Protection(
+        tests=touched(instance.test_patch) | frozenset(map(str, extra.get("tests", ()))),
+        gold=touched(instance.patch),
+        sources=tuple(map(str, extra["source"])) if "source" in extra else None,
+    )
+    kind = str(extra.get("task_type") or instance.repo)
+    return Task(instance, split, kind, instance_hash(instance), protection)
+
+
+def instance_hash(instance: Instance) -> str:
+    """Hash over all that decides what an agent sees and how it is graded; 16 hex digits."""
+    row = instance.row()
+    told = "\0".join(f"{name}={row[name]}" for name in sorted(row) if name not in ("hints_text", "created_at"))
+    return sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
