@@ -66,7 +66,7 @@ class InProcessPool:
     async def release(self, session: EnvSession, *, broken: bool) -> None:
         assert isinstance(session, _LocalSession)
         if broken:
-            session.close()
+            await session.in_thread(session.close)
         else:
             self._idle.append(session)
 

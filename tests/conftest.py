@@ -14,9 +14,11 @@ from hypothesis import settings
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
-# Stores that tests build are theirs alone, and gone with them.
-os.environ["AEM_CACHE"] = tempfile.mkdtemp(prefix="aem-tests-")
-atexit.register(shutil.rmtree, os.environ["AEM_CACHE"], ignore_errors=True)
+# What tests build or fetch is theirs alone, shared by the workers of one run, and gone with it.
+if "AEM_TESTS_CACHE" not in os.environ:
+    os.environ["AEM_TESTS_CACHE"] = tempfile.mkdtemp(prefix="aem-tests-")
+    atexit.register(shutil.rmtree, os.environ["AEM_TESTS_CACHE"], ignore_errors=True)
+os.environ["AEM_CACHE"] = os.environ["AEM_TESTS_CACHE"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

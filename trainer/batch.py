@@ -26,8 +26,9 @@ either layout, so both builders are one function.
 (Somewhat over 300 lines: the layout, its worked example and the one thing that builds it belong together.)
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -182,6 +183,10 @@ class Outcomes:
     """bool [R]: no action could be parsed, or the environment refused it."""
     anchors: tuple[str, ...]
     """[R], hash of what the agent could know when it spoke (GiGPO); empty strings where the environment has none."""
+    errors: int = 0
+    """Episodes that ended in infrastructure errors: in nothing above, so a group's size is what is left of it."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Mean seconds of an episode by phase, where the environment says in `info["seconds"]` what its time went to."""
 
     def to(self, device: torch.device | str) -> "Outcomes":
         """The same outcomes with all tensors on `device`."""
@@ -229,6 +234,8 @@ def build(
         rewards=torch.tensor(credited, dtype=torch.float32),
         invalid=torch.tensor(invalid),
         anchors=tuple(anchors),
+        errors=sum(not e.completed for g in groups for e in (*g.errored, *g.episodes)),
+        seconds=_mean_seconds([episode for _, episode in episodes]),
     )
     return packer.batch(), outcomes
 
@@ -248,6 +255,16 @@ def _anchors(episode: Episode) -> list[str]:
     """The anchor *before* each turn: `info` belongs to the state after it, so turn t takes that of turn t − 1."""
     after = [str(turn.info.get("anchor") or "") for turn in episode.turns]
     return [f"reset:{episode.task_id}", *after[:-1]]
+
+
+def _mean_seconds(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Seconds by phase, summed over an episode's turns, then the mean over all episodes."""
+    total: Counter[str] = Counter()
+    for episode in episodes:
+        for turn in episode.turns:
+            for phase, seconds in (turn.info.get("seconds") or {}).items():
+                total[phase] += seconds
+    return {phase: seconds / len(episodes) for phase, seconds in sorted(total.items())}
 
 
 class Packer:

@@ -49,6 +49,9 @@ class ModelConfig:
     vocabulary: Literal["played", "all"] = "played"
     """Words a preset's tokenizer knows: those of games played, or also all that the environment can say (official games
     name more things than a sample of games holds)."""
+    corpus_games: int = 400
+    """Games of the expert whose texts a preset's tokenizer is trained on, played one after the other: fewer where an
+    environment takes seconds per step."""
     prompt: str = "plain"
     """Prompt spec's name."""
     prompt_options: Mapping[str, Setting] = field(default_factory=dict)
@@ -85,6 +88,9 @@ class WarmstartConfig:
     """Steps allowed to a demonstration; only winning ones are cloned, and those of `least_return`."""
     least_return: float = 1.0
     """Native return from which a demonstration is cloned though it did not win."""
+    concurrency: int = 1
+    """Demonstrations in flight at once: more only helps where the environment's steps wait for other processes. What is
+    cloned does not depend on it."""
     whole_episodes: bool = False
     """Clone a whole episode as one sequence where prompts only grow (`plain-full`): much cheaper per target."""
     history_targets: bool = False
@@ -125,7 +131,7 @@ class RolloutConfig:
     """Rewards times this are what advantages see."""
 
 
-Aggregate = Literal["token_mean", "response_mean", "episode_mean"]
+Aggregate = Literal["token_mean", "response_mean", "episode_mean", "constant"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,8 @@ class AlgorithmConfig:
     """The policy-gradient method."""
 
     estimator: str = "grpo"
-    """Advantage estimator: `grpo`, `ppo` (a critic with GAE), or "module:function", which may ask for a critic too."""
+    """Advantage estimator: `grpo`, `rloo` (leave-one-out baseline, no std), `ppo` (a critic with GAE), or
+    "module:function", which may ask for a critic too."""
     baseline: Literal["mean", "length"] = "mean"
     """What GRPO takes from returns: the group's mean, or the mean weighted by length (OPO): for `token_mean`."""
     normalise: bool = True
@@ -145,7 +152,10 @@ class AlgorithmConfig:
     loss: str = "clip"
     """Policy loss: `clip`, another of `trainer.losses.losses`, or "module:function"; called as `policy_loss` is."""
     aggregate: Aggregate = "token_mean"
-    """How response tokens share the loss: every token, every response or every episode counts the same."""
+    """How response tokens share the loss: every token, every response or every episode counts the same; `constant`: the
+    sum over tokens is divided by episodes × `aggregate_length`, however long the responses are."""
+    aggregate_length: int = 1024
+    """Tokens by which `constant` divides, per episode: such as the most it may have."""
     clip_low: float = 0.2
     """The probability ratio is clipped below 1 − clip_low."""
     clip_high: float = 0.2
@@ -158,6 +168,9 @@ class AlgorithmConfig:
     """Weight of the mean token entropy in the loss."""
     skip_zero: bool = True
     """Leave responses with advantage 0 out of the update (uniform groups). They still count in AEM's statistics."""
+    compact_filter: bool = False
+    """Mask truncated episodes out of the loss, those that had earned the reward too. They still count in the baseline
+    and in AEM's statistics (DeepSWE; see `trainer/filters.py`)."""
     normaliser: Literal["kept", "all"] = "kept"
     """What the loss is averaged over when responses are skipped: the kept ones, or all as if none were."""
     epochs: int = 1
@@ -182,6 +195,7 @@ class AlgorithmConfig:
         """Keyword arguments of the advantage estimator."""
         known: dict[str, dict[str, Any]] = {
             "grpo": {"baseline": self.baseline, "normalise": self.normalise, "std_floor": self.std_floor},
+            "rloo": {},
             "ppo": {"level": self.gae_level, "gamma": self.gamma, "lam": self.gae_lambda, "whitened": self.whiten},
         }
         return known.get(self.estimator, {}) | dict(self.options)
@@ -303,12 +317,12 @@ _RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "must be positive",
         lambda value: value > 0,
-        "env.train_tasks model.max_new_tokens warmstart.games warmstart.explore_games warmstart.max_steps "
-        "warmstart.tokens_per_step warmstart.lr warmstart.save_every rollout.tasks rollout.group_size "
-        "rollout.temperature rollout.concurrency rollout.max_steps rollout.reward_scale "
-        "algorithm.clip_high algorithm.epochs algorithm.critic_lr algorithm.value_clip optimiser.lr "
-        "optimiser.grad_clip optimiser.minibatch_responses optimiser.micro_tokens evaluation.tasks "
-        "evaluation.interim_tasks evaluation.max_steps checkpoint.every checkpoint.keep threads",
+        "env.train_tasks model.corpus_games model.max_new_tokens warmstart.games warmstart.explore_games "
+        "warmstart.max_steps warmstart.concurrency warmstart.tokens_per_step warmstart.lr warmstart.save_every "
+        "rollout.tasks rollout.group_size rollout.temperature rollout.concurrency rollout.max_steps "
+        "rollout.reward_scale algorithm.aggregate_length algorithm.clip_high algorithm.epochs algorithm.critic_lr "
+        "algorithm.value_clip optimiser.lr optimiser.grad_clip optimiser.minibatch_responses optimiser.micro_tokens "
+        "evaluation.tasks evaluation.interim_tasks evaluation.max_steps checkpoint.every checkpoint.keep threads",
     ),
     (
         "must not be negative",
@@ -340,5 +354,7 @@ def check(config: TrainConfig) -> None:
             f"aem.sign_mask={config.aem.sign_mask} with aem.lam=0 trains nothing, "
             "as α = 1 belongs to neither side: write aem.sign_mask=none"
         )
-    if config.algorithm.estimator == "grpo" and config.rollout.group_size < 2:
-        raise ConfigError("rollout.group_size must be at least 2 for grpo: a group of one has no baseline")
+    if config.algorithm.estimator in ("grpo", "rloo") and config.rollout.group_size < 2:
+        raise ConfigError(
+            f"rollout.group_size must be at least 2 for {config.algorithm.estimator}: a group of one has no baseline"
+        )

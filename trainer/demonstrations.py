@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from aem_agent.prompter import TokenPrompter
 from aem_agent.record_format import BadRecordError
 from aem_agent.record_format import from_json as episode_from_json
 from aem_agent.rollout import RolloutManager
-from aem_agent.types import Decision, Episode, EpisodePolicy, TaskRef
+from aem_agent.types import Decision, Episode, EpisodePolicy, RolloutGroup, TaskRef
 from aem_envs.plugins import make_expert
 from trainer import rollouts
 from trainer.agent import Agent
@@ -78,10 +79,11 @@ def play_experts(
 ) -> Batch:
     """Won games of the recipe's expert as a batch whose targets are its actions.
 
-    Noise is played and shown but not a target; in the exploratory stage it is one. `played` is told of the games done.
+    Noise is played and shown but not a target; in the exploratory stage it is one. `played` is told of each game done.
+    A game that an infrastructure error ends twice is left out.
 
     Raises:
-        DemonstrationError: no game was won.
+        DemonstrationError: no game was won, or none was completed.
     """
     config = agent.config
     stage = config.warmstart
@@ -89,25 +91,37 @@ def play_experts(
     purpose = "explored" if explore else "demonstrated"
     demonstrator = Demonstrator(agent, noise)
     packer = _DemonstrationPacker(agent)
-    done = won = 0
+    count: Counter[str] = Counter()
+
+    def ended(episode: Episode) -> None:
+        count.update(games=1, won=int(episode.won), errors=int(not episode.completed))
+        played(count["games"], f"{count['won']} won" + (f", {count['errors']} errors" if count["errors"] else ""))
+        if count["errors"] == games:
+            raise DemonstrationError(
+                f"every demonstration ended in an infrastructure error, the last in {episode.error}"
+            )
+
     for variant, pool in enumerate(pools):
 
-        async def play(chunk: Sequence[TaskRef], variant: int = variant) -> list[Episode]:
+        async def play(chunk: Sequence[TaskRef], variant: int = variant) -> list[RolloutGroup]:
             manager = RolloutManager(
-                lambda: rollouts.make_demonstration_env(config, variant), demonstrator, concurrency=1, retries=0
+                lambda: rollouts.make_demonstration_env(config, variant),
+                demonstrator,
+                concurrency=stage.concurrency,
+                retries=1,
+                on_episode=ended,
             )
             try:
-                return [e for g in await manager.run(chunk, seed=seed) for e in g.episodes]
+                return await manager.run(chunk, seed=seed)
             finally:
                 await manager.aclose()
 
         mine = rollouts.tasks_of_step(pool, 0, games, config.seed, purpose)[variant :: len(pools)]
         for start in range(0, len(mine), GAMES_AT_ONCE):
-            for episode in asyncio.run(play(mine[start : start + GAMES_AT_ONCE])):
+            groups = asyncio.run(play(mine[start : start + GAMES_AT_ONCE]))
+            for episode in (e for g in groups for e in g.episodes):
                 random = demonstrator.random_turns.pop(episode.seed, [])
                 packer.add(episode, [explore or not noisy for noisy in random])
-                done, won = done + 1, won + episode.won
-            played(done, f"{won} won")
     return packer.batch()
 
 

@@ -6,19 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from aem_agent.agent_config import AgentConfig
-from aem_agent.env_texts import env_text
+from aem_agent.env_texts import EnvText, env_text
 from aem_agent.model.interface import LanguageModel
 from aem_agent.model.presets import make_preset, preset
-from aem_agent.prompts import Exchange, Part
+from aem_agent.prompts import Exchange, Part, PromptSpec
 from aem_agent.types import TaskRef
+from aem_envs.core import Expert, TextEnv
 from aem_envs.plugins import make_expert
 from trainer import checkpoints, rollouts
 from trainer.agent import Agent
 from trainer.config import TrainConfig
 from trainer.errors import RecipeError
-
-CORPUS_GAMES = 400
-"""Games whose texts a preset's tokenizer is trained on."""
 
 
 def preset_folder(config: TrainConfig, folder: Path, pools: Sequence[Sequence[TaskRef]]) -> Path:
@@ -51,25 +49,40 @@ def corpus(config: TrainConfig, pools: Sequence[Sequence[TaskRef]]) -> Iterator[
     for variant, pool in enumerate(pools):
         env = rollouts.make_demonstration_env(config, variant)
         expert = make_expert(rollouts.plain_id(config), config.warmstart.expert, **config.warmstart.expert_options)
-        for task in rollouts.tasks_of_step(pool, 0, CORPUS_GAMES, config.seed, purpose="corpus"):
-            observation, info = env.reset(seed=0, options={"task_id": task.task_id, "split": task.split})
-            expert.reset(env, observation, info)
-            yield from _texts(spec.head(texts, observation))
-            done, number = False, 0
-            while not done:
-                number += 1
-                admissible = info.get("admissible_actions") or []
-                yield from (spec.say(texts, other, observation) for other in admissible)
-                action = expert.act(observation, info)
-                if admissible and rng.random() < config.warmstart.explore_noise:
-                    action = env.random_action(info, rng)
-                seen = observation
-                observation, _, terminated, truncated, info = env.step(action)
-                done = terminated or truncated
-                said = spec.answer(spec.say(texts, action, seen))
-                yield from _texts(spec.block(texts, Exchange(number, seen, said, said, action, observation)))
-                yield from _texts(spec.tail(texts, number + 1, observation, info))
-        env.close()
+        try:
+            for task in rollouts.tasks_of_step(pool, 0, config.model.corpus_games, config.seed, purpose="corpus"):
+                yield from _game(config, spec, texts, env, expert, task, rng)
+        finally:
+            env.close()
+
+
+def _game(
+    config: TrainConfig,
+    spec: PromptSpec,
+    texts: EnvText,
+    env: TextEnv,
+    expert: Expert,
+    task: TaskRef,
+    rng: random.Random,
+) -> Iterator[str]:
+    """The texts of one game."""
+    observation, info = env.reset(seed=0, options={"task_id": task.task_id, "split": task.split})
+    expert.reset(env, observation, info)
+    yield from _texts(spec.head(texts, observation))
+    done, number = False, 0
+    while not done:
+        number += 1
+        admissible = info.get("admissible_actions") or []
+        yield from (spec.say(texts, other, observation) for other in admissible)
+        action = expert.act(observation, info)
+        if admissible and rng.random() < config.warmstart.explore_noise:
+            action = env.random_action(info, rng)
+        seen = observation
+        observation, _, terminated, truncated, info = env.step(action)
+        done = terminated or truncated
+        said = spec.answer(spec.say(texts, action, seen))
+        yield from _texts(spec.block(texts, Exchange(number, seen, said, said, action, observation)))
+        yield from _texts(spec.tail(texts, number + 1, observation, info))
 
 
 def _texts(parts: Sequence[Part]) -> Iterator[str]:

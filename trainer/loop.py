@@ -87,10 +87,10 @@ def rl_step(session: Session, step: int) -> dict[str, Any]:
         )
 
     with clock("update"):
-        plan = make_plan(batch, modulation.advantages, credit.targets, config.algorithm)
+        plan = make_plan(batch, modulation.advantages, credit.targets, outcomes.terminated, config.algorithm)
         metrics |= update(learner, batch, scores, plan, config, session.generator("minibatches", step))
 
     with clock("push"):
         session.push_weights()
 
-    return metrics | modulation.stats | advantage_metrics(modulation.advantages, plan.keep)
+    return metrics | modulation.stats | advantage_metrics(modulation.advantages, plan.keep, plan.filtered)

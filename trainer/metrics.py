@@ -122,18 +122,23 @@ def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprob
     """What the rollouts of one step look like, before any update.
 
     entropies, logprobs [N] of the sampling policy. Response entropy is estimated by the sum of token entropies along
-    the response (chain rule), nats.
+    the response (chain rule), nats. What environments say of their time is `env_seconds_…`: it lies within the run's
+    own `seconds_rollout`, and is no phase beside it.
     """
     n_groups = int(outcomes.group_of_episode.max()) + 1
     of = outcomes.group_of_episode
-    uniform = segment_max(outcomes.returns, of, n_groups) == segment_min(outcomes.returns, of, n_groups)
+    high, low = segment_max(outcomes.returns, of, n_groups), segment_min(outcomes.returns, of, n_groups)
+    uniform = (high == low)[high >= low]  # a group that lost all its episodes has neither
+    spent = {f"env_seconds_{phase}": seconds for phase, seconds in outcomes.seconds.items()}
     return {
         "episodes": float(len(outcomes.returns)),
+        "errors": float(outcomes.errors),
         "responses": float(batch.n_responses),
         "response_tokens": float(len(batch.targets)),
         "success": outcomes.won.float().mean(),
         "score_mean": outcomes.scores.mean(),
         "return_mean": outcomes.returns.mean(),
+        "truncated_share": (~outcomes.terminated).float().mean(),
         "invalid_rate": outcomes.invalid.float().mean(),
         "turns_mean": batch.n_responses / len(outcomes.returns),
         "response_length": batch.response_lengths.float().mean(),
@@ -141,12 +146,17 @@ def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprob
         "token_entropy": entropies.mean(),
         "response_entropy": segment_sum(entropies, batch.span_index, batch.n_responses).mean(),
         "token_surprisal": -logprobs.mean(),
+        **spent,
     }
 
 
-def advantage_metrics(advantages: Tensor, kept: Tensor) -> dict[str, Tensor]:
-    """Mass and share of the advantages the loss sees, and how many responses were skipped."""
-    return {"advantage_std": advantages.std(), "kept_share": kept.float().mean()}
+def advantage_metrics(advantages: Tensor, kept: Tensor, filtered: Tensor) -> dict[str, Tensor]:
+    """Spread of the advantages, and the shares of responses that took part and that the compact filter masked."""
+    return {
+        "advantage_std": advantages.std(),
+        "kept_share": kept.float().mean(),
+        "filtered_share": filtered.float().mean(),
+    }
 
 
 def mean_metrics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

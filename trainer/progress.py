@@ -81,6 +81,7 @@ class Reporter:
             f"{'greedy' if e.temperature == 0 else f'T={e.temperature:g}'} {100 * e.success:.1f} % "
             f"({100 * e.interval.low:.0f}–{100 * e.interval.high:.0f} %)"
             + (f" score {e.score:.3f}" if e.graded else "")
+            + (f", {e.errors} errors" if e.errors else "")
             for e in found
         ]
         where = {"before": "before RL", "during": "during RL", "after": "after RL"}[when]

@@ -63,6 +63,8 @@ def _evaluations(records: Sequence[Record]) -> Markup:
     if any(map(_graded, records)):
         columns |= {"score": "mean_score", "from": "score_low", "to": "score_high"}
     columns |= {"invalid": "invalid_rate", "turns": "mean_turns"}
+    if any(r.get("errors") for r in records):
+        columns |= {"errors": "errors"}
     rows = [[_short(r.get(key, "–")) for key in columns.values()] for r in records]
     on = dict.fromkeys(f"{r['split']}: data {r['data_hash']} · {r['engine']}" for r in records if "data_hash" in r)
     notes = [paragraph(line, note=True) for line in on]

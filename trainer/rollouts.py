@@ -64,6 +64,7 @@ def task_pools(config: TrainConfig) -> list[list[TaskRef]]:
 def _pool(config: TrainConfig, variant: int) -> list[TaskRef]:
     env = make_env(config, training=True, variant=variant)
     try:
+        env.require_trainable(config.env.train_split)
         ids = env.task_ids(config.env.train_split, config.env.train_tasks)
     finally:
         env.close()

@@ -10,6 +10,7 @@ from aem_agent.model.interface import LanguageModel
 from trainer.batch import Batch, Part
 from trainer.config import AlgorithmConfig, OptimiserConfig, TrainConfig
 from trainer.errors import ParityError
+from trainer.filters import cut_off
 from trainer.losses import Loss, aggregation_weights, entropy_bonus, losses, value_loss
 from trainer.metrics import mean_metrics, require_finite
 from trainer.minibatches import minibatches
@@ -20,6 +21,16 @@ PARITY = 1e-3
 
 PARITY_HALF = 0.5
 """The same in half precision, where batching alone moves log-probs."""
+
+WEIGHTED_MEANS = (
+    "clip_fraction",
+    "clip_low_fraction",
+    "clip_high_fraction",
+    "dual_clip_fraction",
+    "approx_kl",
+    "ratio_mean",
+)
+"""Metrics of the policy loss that are means over tokens, by the loss's weights."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +53,38 @@ class Plan:
     """float32 [N], share of each token in the loss over the whole batch."""
     keep: Tensor
     """bool [R], responses that take part."""
+    filtered: Tensor
+    """bool [R], responses masked by the compact filter, none where it is off; never kept."""
     targets: Tensor | None = None
     """float32 [R] or [N] as GAE's level says, what the critic should learn."""
 
 
-def make_plan(batch: Batch, advantages: Tensor, targets: Tensor | None, config: AlgorithmConfig) -> Plan:
+def make_plan(
+    batch: Batch, advantages: Tensor, targets: Tensor | None, terminated: Tensor, config: AlgorithmConfig
+) -> Plan:
     """Spread advantages ([R] or [N]) over tokens, decide which responses take part, and weigh the tokens.
 
-    A skipped response has advantage 0 on all its tokens. With a critic none is skipped: its values are to be learnt.
+    terminated: bool [E]. A skipped response has advantage 0 on all its tokens. With a critic none is skipped: its
+    values are to be learnt. Those that the compact filter masks are left out of every loss, the critic's too: as it
+    masks whole episodes, their sequences are not even computed.
     """
     per_token = (
         advantages if len(advantages) == len(batch.targets) != batch.n_responses else advantages[batch.span_index]
     )
     nonzero = torch.bincount(batch.span_index[per_token != 0], minlength=batch.n_responses) > 0
-    keep = nonzero if config.skip_zero and targets is None else torch.ones_like(nonzero)
-    n_episodes = int(batch.episode_index.max()) + 1
-    mask = keep[batch.span_index] if config.normaliser == "kept" else None
-    weights = aggregation_weights(config.aggregate, batch.span_index, batch.episode_index, n_episodes, mask=mask)
-    return Plan(per_token, weights, keep, targets)
+    wanted = nonzero if config.skip_zero and targets is None else torch.ones_like(nonzero)
+    filtered = cut_off(terminated, batch.episode_index) if config.compact_filter else torch.zeros_like(nonzero)
+    keep = wanted & ~filtered
+    n_episodes = len(terminated)
+    weights = aggregation_weights(
+        config.aggregate,
+        batch.span_index,
+        batch.episode_index,
+        n_episodes,
+        mask=keep[batch.span_index] if config.normaliser == "kept" else None,
+        constant=n_episodes * config.aggregate_length,
+    )
+    return Plan(per_token, torch.where(filtered[batch.span_index], 0, weights), keep, filtered, targets)
 
 
 def update(
@@ -99,7 +124,9 @@ def _optimiser_step(
     """Gradients of all micro-batches of one step added up, then one move of the optimiser."""
     parts = [batch.select(sequences.to(batch.tokens.device)) for sequences in step]
     total = torch.stack([plan.weights[part.targets].sum() for part in parts]).sum()
-    scale = n_steps if config.algorithm.normaliser == "all" else 1 / total.clamp_min(torch.finfo(total.dtype).tiny)
+    # Weights over all responses, or by a constant, mean what they say: a step has its share. Others sum to 1 per step.
+    as_is = config.algorithm.normaliser == "all" or config.algorithm.aggregate == "constant"
+    scale = n_steps if as_is else 1 / total.clamp_min(torch.finfo(total.dtype).tiny)
     metrics: dict[str, Tensor] = {}
     for part in parts:
         rows = part.targets
@@ -129,7 +156,7 @@ def _optimiser_step(
             value = value + error.value
             _add(metrics, {"value_loss": error.value.detach(), "value_error": error.metrics["value_error"]})
         value.backward()  # type: ignore[no-untyped-call]
-    return metrics | _move(learner, metrics, config.optimiser)
+    return _per_weight(metrics) | _move(learner, metrics, config.optimiser)
 
 
 def _critic_loss(
@@ -160,6 +187,14 @@ def _parity(model: LanguageModel, logprobs: Tensor, recorded: Tensor) -> Tensor:
             "holds other weights, or samples with top-p, top-k or another temperature than it is trained at"
         )
     return worst
+
+
+def _per_weight(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fractions and means of the policy loss (Σ w·…) made such again where the step's weights do not sum to 1."""
+    if "weight" not in metrics:
+        return metrics
+    weight = metrics["weight"].clamp_min(torch.finfo(metrics["weight"].dtype).tiny)
+    return {n: v / weight if n in WEIGHTED_MEANS else v for n, v in metrics.items()}
 
 
 def _add(metrics: dict[str, Tensor], more: dict[str, Tensor]) -> None:

@@ -57,7 +57,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def figures(path: Path, kinds: tuple[str, ...] = ("warmstart", "rl", "evaluation")) -> list[dict[str, Any]]:
     records = [r for r in read_records(path / "metrics.jsonl") if r["kind"] in kinds]
-    return [{k: v for k, v in r.items() if not k.startswith("seconds_")} for r in records]
+    return [{k: v for k, v in r.items() if not k.startswith(("seconds_", "env_seconds_"))} for r in records]
 
 
 def assert_same(a: Path, b: Path) -> None:

@@ -12,6 +12,7 @@ from aem_envs.plugins import UnknownPluginError
 from trainer.advantages import Advantages, Signals, estimators, penalise_invalid
 from trainer.advantages.grpo import group_advantages
 from trainer.advantages.ppo import gae
+from trainer.advantages.rloo import leave_one_out_advantages
 
 NOTES = Path(__file__).resolve().parents[2] / "docs" / "algorithms.md"
 NO_GROUPS = torch.zeros(2, dtype=torch.int64)
@@ -86,6 +87,21 @@ def test_a_group_of_one_gives_zero() -> None:
 def test_grpo_estimator_gives_every_response_its_episodes_advantage() -> None:
     got = estimators.get("grpo")(signals())
     assert_close(got.values, torch.tensor([1.0, 1.0, -1.0]) / 2**0.5, atol=1e-6, rtol=1e-5)
+    assert (got.per, got.targets) == ("response", None)
+
+
+def test_leave_one_out_by_hand() -> None:
+    # group 0: 0, 0, 12 less the mean of the other two: −6, −6, 12; group 1: 1, 0 less the other; group 2: alone
+    returns, group = torch.tensor([0.0, 1.0, 0.0, 0.0, 12.0, 7.0]), torch.tensor([0, 1, 0, 1, 0, 2])
+    expected = torch.tensor([-6.0, 1.0, -6.0, -1.0, 12.0, 0.0])
+    assert_close(leave_one_out_advantages(returns, group), expected)
+    assert_close(leave_one_out_advantages(returns, group, n_groups=4), expected)  # a group that lost all its episodes
+    assert leave_one_out_advantages(torch.full((7,), 0.1), torch.zeros(7, dtype=torch.int64)).tolist() == [0.0] * 7
+
+
+def test_leave_one_out_estimator_gives_every_response_its_episodes_advantage() -> None:
+    got = estimators.get("rloo")(signals())
+    assert_close(got.values, torch.tensor([10.0, 10.0, -10.0]))
     assert (got.per, got.targets) == ("response", None)
 
 
@@ -164,7 +180,7 @@ def test_penalty_is_subtracted_at_invalid_steps_only() -> None:
 
 
 def test_registry_names_what_it_knows() -> None:
-    assert {"grpo", "ppo"} <= set(estimators.names())
+    assert {"grpo", "ppo", "rloo"} <= set(estimators.names())
     with pytest.raises(UnknownPluginError, match="grpo"):
         estimators.get("gppo")
 

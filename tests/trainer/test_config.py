@@ -67,6 +67,8 @@ def test_values_take_the_type_of_their_field() -> None:
         ("optimiser.final_lr=2", "optimiser.final_lr"),
         ("rollout.max_steps=0", "rollout.max_steps must be positive"),
         ("rollout.group_size=1", "no baseline"),
+        ("algorithm.aggregate_length=0", "aggregate_length must be positive"),
+        ("warmstart.concurrency=0", "warmstart.concurrency must be positive"),
         ("env.kwargs.a.b=1", "nothing lies below"),
     ],
 )

@@ -1,5 +1,6 @@
 """Runs on environments that give partial scores: shown beside success where they say more, and only there."""
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -59,6 +60,14 @@ def test_scores_are_shown_where_they_say_more_than_success() -> None:
     assert "ean score" not in page(plain)
     for found in (graded, plain):
         assert f"data {found.summary()['data_hash']} · shop-9" in page(found)
+
+
+def test_episodes_lost_to_infrastructure_are_said_where_there_are_any() -> None:
+    whole = evaluation([1.0, 0.0])
+    lost = replace(whole, errors=3)
+    assert "3 errors" in shown(lost) and "errors" not in shown(whole)
+    assert ">errors<" in page(lost) and ">errors<" not in page(whole)
+    assert lost.n == 2 and lost.success == whole.success
 
 
 def test_evaluations_say_scores_with_intervals_data_and_engine() -> None:

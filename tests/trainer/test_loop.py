@@ -144,14 +144,14 @@ def batch_of(lengths: list[int]) -> Batch:
 
 
 def test_plan_skips_zero_advantages_and_says_what_it_averages_over() -> None:
-    batch, advantages = batch_of([1, 3]), torch.tensor([2.0, 0.0])
-    kept = make_plan(batch, advantages, None, AlgorithmConfig())
+    batch, advantages, ended = batch_of([1, 3]), torch.tensor([2.0, 0.0]), torch.tensor([True])
+    kept = make_plan(batch, advantages, None, ended, AlgorithmConfig())
     assert kept.keep.tolist() == [True, False]
     assert kept.advantages.tolist() == [2, 0, 0, 0]
     assert kept.weights.tolist() == [1, 0, 0, 0]
-    everything = make_plan(batch, advantages, None, AlgorithmConfig(normaliser="all"))
+    everything = make_plan(batch, advantages, None, ended, AlgorithmConfig(normaliser="all"))
     assert everything.weights.tolist() == [0.25, 0.25, 0.25, 0.25]
-    assert make_plan(batch, advantages, None, AlgorithmConfig(skip_zero=False)).keep.all()
+    assert make_plan(batch, advantages, None, ended, AlgorithmConfig(skip_zero=False)).keep.all()
 
 
 def test_an_estimator_from_outside_can_ask_for_a_critic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,9 @@ def test_shipped_recipe_dry_runs(name: str, tmp_path: Path) -> None:
         with pytest.raises((RecipeError, DataError)):
             dry_run(config)
         folder = preset_folder(quick(), tmp_path / "model", task_pools(quick()))
-        config = override(config, [f"model.path={folder}", "env.kwargs.source=embedded"])
+        free = {k: v for k, v in config.env.kwargs.items() if k not in ("source", "data", "sandbox")}
+        config = replace(config, env=replace(config.env, kwargs=free, eval_kwargs={}))
+        config = override(config, [f"model.path={folder}", "model.max_new_tokens=512"])
     assert "nothing was trained" in dry_run(config)[-1]
 
 
@@ -41,6 +43,18 @@ def test_a_recipe_for_ones_own_model_says_how_to_name_it() -> None:
     larger = load_recipe("webshop-7b")
     assert (config.rollout.tasks, config.rollout.group_size, config.steps) == (16, 8, 150)
     assert config.rollout == larger.rollout and config.algorithm == larger.algorithm and larger.model.path
+
+
+def test_the_recipe_for_swe_bench_is_grpo_plus_plus_with_aem() -> None:
+    config = load_recipe("swebench-32b")
+    assert (config.rollout.tasks, config.rollout.group_size, config.steps) == (8, 8, 250)
+    assert config.aem.enabled and not override(config, ["aem.enabled=false"]).aem.enabled
+    algorithm = config.algorithm
+    assert (algorithm.estimator, algorithm.aggregate, algorithm.compact_filter) == ("rloo", "constant", True)
+    assert algorithm.clip_high > algorithm.clip_low and algorithm.entropy_bonus == algorithm.invalid_penalty == 0
+    training = dict(config.env.kwargs)
+    assert training["data"] != (training | dict(config.env.eval_kwargs))["data"], "never trained on what is measured"
+    assert config.evaluation.every == 0, "nor chosen by it"
 
 
 @pytest.mark.slow

@@ -3,9 +3,16 @@
 import asyncio
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from random import Random
+from threading import Lock
+from time import sleep
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -17,8 +24,9 @@ from aem_agent.policies import ExpertPolicy
 from aem_agent.records import dump_line
 from aem_agent.rollout import RolloutManager
 from aem_agent.types import Episode
+from aem_envs.core import InfrastructureError
 from aem_envs.plugins import experts
-from aem_envs.toy import ToyExpert
+from aem_envs.toy import ToyEnv, ToyExpert
 from trainer import rollouts
 from trainer.demonstrations import _last_place, bucketed, play_experts, read_recorded
 from trainer.errors import DemonstrationError
@@ -90,6 +98,84 @@ def test_noise_is_shown_but_never_a_target_except_when_exploring(tmp_path: Path)
         assert not any(text.startswith("inventory") for text in said(opened, calm))
         assert not {*said(opened, wild)} <= {*said(opened, calm)}
         assert _last_place(calm.tokens.tolist(), refused, 0, len(calm.tokens)) is not None
+
+
+class SlowToy(ToyEnv):
+    """Its steps wait, longer or shorter, so that games played at once end in another order than they began."""
+
+    capabilities = replace(ToyEnv.capabilities, blocking=True)
+    open_now = most = 0
+    lock = Lock()
+
+    def step(self, action: str) -> Any:
+        with SlowToy.lock:
+            SlowToy.open_now += 1
+            SlowToy.most = max(SlowToy.most, SlowToy.open_now)
+        sleep(0.001 + 0.004 * Random(f"{action}{self._steps}{id(self)}").random())
+        try:
+            return super().step(action)
+        finally:
+            with SlowToy.lock:
+                SlowToy.open_now -= 1
+
+
+@pytest.fixture
+def slow_toy() -> Iterator[str]:
+    gym.register("aem/SlowToy-v0", entry_point=SlowToy)
+    experts.add("aem/SlowToy-v0/wanderer", Wanderer)
+    yield "aem/SlowToy-v0"
+    gym.registry.pop("aem/SlowToy-v0")
+    experts._entries.pop("aem/SlowToy-v0/wanderer")
+
+
+def test_demonstrations_played_at_once_are_those_played_in_turn(slow_toy: str, tmp_path: Path) -> None:
+    """The same tokens, targets and order, though which turns were noise is told by each game's own expert."""
+    settings = (f"env.id={slow_toy}", "warmstart.expert=wanderer", "warmstart.games=40")
+    batches = []
+    for n in (1, 8):
+        with new_run(quick(*settings, f"warmstart.concurrency={n}"), tmp_path / str(n), quiet()) as opened:
+            SlowToy.most = 0
+            batches.append(play_experts(opened.agent, opened.pools, explore=False, seed=1))
+            assert (SlowToy.most > 1) == (n > 1)
+    assert batches[0].tokens.equal(batches[1].tokens) and batches[0].targets.equal(batches[1].targets)
+
+
+def test_demonstrations_lost_to_broken_infrastructure_are_left_out_and_counted(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A break that passes is played again; one that stays leaves the game out; where all break, the cause is said."""
+    reset, broken = ToyEnv.reset, Counter[str]()
+
+    def breaking(times: int, every: int) -> Any:
+        def harmed(env: Any, *, seed: Any = None, options: Any = None) -> Any:
+            name = str(seed)
+            if options and seed % every == 0 and broken[name] < times:
+                broken[name] += 1
+                raise InfrastructureError("no daemon")
+            return reset(env, seed=seed, options=options)
+
+        return harmed
+
+    def played() -> tuple[Any, list[str]]:
+        broken.clear()
+        notes: list[str] = []
+        batch = play_experts(
+            session.agent, session.pools, explore=False, seed=1, played=lambda n, note: notes.append(note)
+        )
+        return batch, notes
+
+    whole, notes = played()
+    assert notes == [f"{n} won" for n in range(1, 7)]
+    monkeypatch.setattr(ToyEnv, "reset", breaking(1, 1))
+    again, notes = played()
+    assert again.tokens.equal(whole.tokens) and notes[-1] == "6 won" and len(broken) == 6
+    monkeypatch.setattr(ToyEnv, "reset", breaking(9, 2))
+    fewer, notes = played()
+    lost = len(broken)
+    assert 0 < lost < 6 and notes[-1] == f"{6 - lost} won, {lost} errors" and len(fewer.tokens) < len(whole.tokens)
+    monkeypatch.setattr(ToyEnv, "reset", breaking(9, 1))
+    with pytest.raises(DemonstrationError, match=r"every demonstration ended in an infrastructure error.*no daemon"):
+        played()
 
 
 def test_recorded_episodes_and_sft_exports_give_the_same_samples(session: Session, tmp_path: Path) -> None:

@@ -5,5 +5,6 @@ from trainer.advantages.penalty import penalise_invalid
 
 estimators.add("grpo", "trainer.advantages.grpo:grpo")
 estimators.add("ppo", "trainer.advantages.ppo:ppo")
+estimators.add("rloo", "trainer.advantages.rloo:rloo")
 
 __all__ = ["Advantages", "Estimator", "Signals", "estimators", "needs_critic", "penalise_invalid", "uses_critic"]
