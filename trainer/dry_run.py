@@ -105,7 +105,7 @@ def dry_run(config: TrainConfig) -> list[str]:
     return [
         *(f"{key} = {value}" for key, value in _flat(to_json(config))),
         "",
-        f"{sum(map(len, pools))} training tasks, {len(held_out)} held-out tasks",
+        f"{sum(map(len, pools))} training tasks, {len(held_out)} of {config.evaluation.split} to evaluate on",
         f"warm start {config.warmstart.steps} + {config.warmstart.explore_steps} steps, "
         f"RL {config.steps} steps of {config.rollout.tasks} × {config.rollout.group_size} = {batch} episodes",
         f"configuration {config_hash(config)}: nothing was trained (dry run)",

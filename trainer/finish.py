@@ -38,7 +38,7 @@ def write_report(session: "Session") -> None:
     """`report.html` of what has been recorded so far."""
     folder = session.folder
     samples = {
-        f"Episodes {when} RL (held out, greedy)": list(read_episodes(path))
+        f"Episodes {when} RL (evaluated greedily)": list(read_episodes(path))
         for when in ("before", "after")
         if (path := folder.path / f"samples-{when}.jsonl").exists()
     }

@@ -85,11 +85,12 @@ class Reporter:
             for e in found
         ]
         where = {"before": "before RL", "during": "during RL", "after": "after RL"}[when]
-        self.console.print(f"held-out success {where}: {', '.join(parts)}", highlight=False)
+        self.console.print(f"success on {found[0].split} {where}: {', '.join(parts)}", highlight=False)
 
     def finished(self, summary: Mapping[str, Any], folder: Path) -> None:
         """The table at the end."""
-        table = Table(title="Held-out success (95 % Wilson interval)")
+        splits = {record["split"] for record in summary["after"].values()}
+        table = Table(title=f"Success on {', '.join(sorted(splits))} (95 % Wilson interval)")
         for column in ("", "before RL", "after RL", "gain", "games"):
             table.add_column(column, justify="left" if not column else "right")
         for mode in ("greedy", "sampled"):

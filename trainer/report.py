@@ -23,7 +23,7 @@ def training_page(
     """The whole document. `records` are those of `metrics.jsonl`; `samples` are episodes by heading."""
     by_kind = {kind: [r for r in records if r["kind"] == kind] for kind in ("warmstart", "explore", "rl", "evaluation")}
     rl = by_kind["rl"]
-    sections: list[tuple[str, str]] = [("Held-out success", _evaluations(by_kind["evaluation"]))]
+    sections: list[tuple[str, str]] = [("Success in evaluation", _evaluations(by_kind["evaluation"]))]
     if rl:
         sections += [
             ("Success in training", _success(rl, by_kind["evaluation"])),
@@ -102,10 +102,10 @@ def _success(rl: Sequence[Record], evaluations: Sequence[Record]) -> Markup:
     series = [_smooth(rl, "sampled in training", "success")]
     for temperature in sorted({r["temperature"] for r in evaluations}):
         rows = [r for r in evaluations if r["temperature"] == temperature]
-        name = "held out, greedy" if temperature == 0 else f"held out, temperature {temperature:g}"
+        name = "evaluated greedily" if temperature == 0 else f"evaluated at temperature {temperature:g}"
         steps = [float(r["step"]) for r in rows]
         series.append(Series(name, steps, _values(rows, "success"), _values(rows, "low"), _values(rows, "high")))
-    note = f"Training success: moving average over {WINDOW} steps with its 95 % band. Held out: Wilson intervals."
+    note = f"Training success: moving average over {WINDOW} steps with its 95 % band. Evaluation: Wilson intervals."
     chart = line_chart(series, x_label="RL step", percent=True, y_range=(0.0, 1.0))
     return join(chart, paragraph(note, note=True), *_scores(rl, evaluations))
 
@@ -117,7 +117,7 @@ def _scores(rl: Sequence[Record], evaluations: Sequence[Record]) -> list[Markup]
     series = [_smooth(rl, "sampled in training", "score_mean")]
     for temperature in sorted({r["temperature"] for r in evaluations}):
         rows = [r for r in evaluations if r["temperature"] == temperature]
-        name = "held out, greedy" if temperature == 0 else f"held out, temperature {temperature:g}"
+        name = "evaluated greedily" if temperature == 0 else f"evaluated at temperature {temperature:g}"
         steps = [float(r["step"]) for r in rows]
         mean, low, high = (_values(rows, key) for key in ("mean_score", "score_low", "score_high"))
         series.append(Series(name, steps, mean, low, high))

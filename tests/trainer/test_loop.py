@@ -44,7 +44,7 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     for name in ("clip_fraction", "approx_kl", "ratio_mean", "positive_mass", "negative_mass", "parity_error"):
         assert all(name in r for r in updated), name
     report = (whole / "report.html").read_text()
-    for words in ("Held-out success", "Entropy", "Modulation", "Time per phase", "Episodes before RL"):
+    for words in ("Success in evaluation", "Entropy", "Modulation", "Time per phase", "Episodes before RL"):
         assert words in report, words
     assert not list(whole.rglob("*.writing"))
 
