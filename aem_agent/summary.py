@@ -87,7 +87,7 @@ class Summary:
     phases: dict[str, float]
     """Mean seconds of a completed episode by phase, where the environment tells (`info["seconds"]`)."""
     details: dict[str, float]
-    """Means of the numbers in the last `info["details"]` of completed episodes, each over those that have it."""
+    """Means of the fractions in the last `info["details"]` of completed episodes, each over those that have it."""
     schema: int = SCHEMA
 
     @property
@@ -221,8 +221,8 @@ def _mean_details(completed: Sequence[Episode]) -> dict[str, float]:
     for episode in completed:
         last = episode.turns[-1].info.get("details", {}) if episode.turns else {}
         for name, value in last.items():
-            if isinstance(value, int | float):
-                found[name].append(float(value))
+            if isinstance(value, float):
+                found[name].append(value)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 

@@ -36,8 +36,10 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_no_machine_paths_in_tracked_files() -> None:
     """Nothing in the repository may depend on one machine's folders."""
     pattern = r"(^|[\"' =(])/(work|root|home/[a-z]+)/"
+    # R2E-Gym's images hold their tests in root's home: paths of theirs, not of a machine
+    others = (":!tests/test_docs.py", ":!envs_data/swebench/r2e.py", ":!tests/envs_data/test_swe_adapters.py")
     found = subprocess.run(
-        ["git", "grep", "-nIE", pattern, "--", ".", ":!tests/test_docs.py"], cwd=ROOT, capture_output=True, text=True
+        ["git", "grep", "-nIE", pattern, "--", ".", *others], cwd=ROOT, capture_output=True, text=True
     )
     if found.returncode > 1:
         pytest.skip(f"not a git checkout: {found.stderr.strip()}")

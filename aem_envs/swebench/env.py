@@ -236,7 +236,7 @@ class SWEBenchEnv(TextEnv):
         place.close()
         taken = time.perf_counter() - started
         task = self.task
-        found = grade(task, self._patch, lambda: self._rooms.sandbox(task), timeout=self._times[1])
+        found = grade(task, self._patch, lambda: self._rooms.sandbox(task, grading=True), timeout=self._times[1])
         return replace(found, seconds={"diff": taken, **found.seconds})
 
     # Snapshots

@@ -22,6 +22,8 @@ class Protection:
     """Files that the task's own test patch touches, or that its tests lie in."""
     gold: frozenset[str] = frozenset()
     """Files of the gold patch: whatever their names, changing them is the task."""
+    hidden: tuple[str, ...] = ()
+    """Paths that grading needs and agents never see."""
     sources: tuple[str, ...] | None = None
     """Only changes under these paths count; None: everywhere but in tests."""
 
@@ -30,13 +32,18 @@ class Protection:
         path = change.path
         if change.link or path in self.gold:
             return change.link
-        if path in self.tests:
+        if path in self.tests or below(path, self.hidden):
             return True
-        if self.sources is not None and not any(path == s or path.startswith(f"{s}/") for s in self.sources):
+        if self.sources is not None and not below(path, self.sources):
             return True
         if _TESTS.search(path) or _FOLDERS.search(path) or _RUNNERS.search(path):
             return True
         return change.new and bool(_NEW_ONLY.search(path))
+
+
+def below(path: str, tops: Iterable[str]) -> bool:
+    """Whether `path` is one of `tops`, or lies in one of them."""
+    return any(path == top or path.startswith(f"{top}/") for top in tops)
 
 
 def touched(patch: str) -> frozenset[str]:

@@ -5,9 +5,11 @@
 aem-swe:<hash>                                  container images made from these, or from official ones
 """
 
+import base64
+import shlex
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aem_envs.cache import cache_root
@@ -40,19 +42,20 @@ class RoomMaker:
         self._cache = cache
         self._options: dict[str, Any] = {"allow_unsafe": True} if allow_unsafe else {}
 
-    def sandbox(self, task: Task) -> Sandbox:
+    def sandbox(self, task: Task, *, grading: bool = False) -> Sandbox:
         """A sandbox for the task, not started. Raises what `room` and the sandbox's own class raise."""
-        return make_sandbox(self.kind, self.room(task), self.limits, **self._options)
+        return make_sandbox(self.kind, self.room(task, grading=grading), self.limits, **self._options)
 
-    def room(self, task: Task, progress: Say | None = None) -> Room:
-        """The room of a task; what it needs is prepared if it is not there yet.
+    def room(self, task: Task, progress: Say | None = None, *, grading: bool = False) -> Room:
+        """The room of a task; what it needs is prepared if it is not there yet. One for `grading` has what no agent may
+        see, too.
 
         Raises:
             DataError: a package's source archive is not to be had.
             SandboxMissingError: no image, no docker daemon.
         """
         if self.source == "official":
-            return Room(image=self._official_image(task, progress or _quiet))
+            return Room(image=self._official_image(task, grading, progress or _quiet))
         from envs_data.swebench.packages import environment, package_named
         from envs_data.swebench.repository import prepare_embedded
         from envs_data.swebench.toolbox import TOOLBOX, toolbox
@@ -86,14 +89,26 @@ class RoomMaker:
         )
         return Room(image=image)
 
-    def _official_image(self, task: Task, progress: Say) -> str:
-        """The instance's image with its history squashed, and what prepares the repository (SWE-smith) done."""
+    def _official_image(self, task: Task, grading: bool, progress: Say) -> str:
+        """The instance's image with its history squashed."""
         from aem_envs.swebench.image_scripts import SQUASH
         from aem_envs.swebench.images import prepared_image
 
-        before = str(task.instance.extra.get("prepare", ""))
-        script = f"{before}\n{SQUASH}" if before else SQUASH
+        script = f"{preparation(task, grading)}{SQUASH}"
         return prepared_image(task.instance.image, script=script, key=_key(script), progress=progress)
+
+
+def preparation(task: Task, grading: bool) -> str:
+    """What is done to the repository of an official image before its history goes: SWE-smith's bug is put in; what
+    R2E-Gym hides from agents is taken out, where it is not for grading."""
+    lines = []
+    if bug := str(task.instance.extra.get("setup_patch", "")):
+        coded = base64.b64encode(bug.encode()).decode()
+        lines.append(f"base64 -d <<<{coded} | git -C /testbed -c safe.directory=* apply --whitespace=nowarn -")
+    if not grading:
+        hidden = (str(PurePosixPath("/testbed") / path) for path in task.protection.hidden)
+        lines += [f"rm -rf -- {shlex.quote(path)}" for path in hidden]
+    return "".join(f"{line} || exit 1\n" for line in lines)
 
 
 def _key(text: str) -> str:

@@ -30,6 +30,7 @@ def task_of(instance: Instance, split: str) -> Task:
     protection = Protection(
         tests=touched(instance.test_patch) | frozenset(map(str, extra.get("tests", ()))),
         gold=touched(instance.patch),
+        hidden=tuple(map(str, extra.get("hidden_paths", ()))),
         sources=tuple(map(str, extra["source"])) if "source" in extra else None,
     )
     kind = str(extra.get("task_type") or instance.repo)

@@ -60,7 +60,7 @@ def validated(task: Task, rooms: RoomMaker, timeout: float) -> Validation:
     """Grade a task without a patch and with the gold one. What breaks is an outcome, too."""
     try:
         empty, gold = (
-            grade(task, patch, lambda: rooms.sandbox(task), timeout=timeout, run_empty=True)
+            grade(task, patch, lambda: rooms.sandbox(task, grading=True), timeout=timeout, run_empty=True)
             for patch in (b"", task.instance.patch.encode())
         )
     except (InfrastructureError, AemEnvError, DataError) as error:

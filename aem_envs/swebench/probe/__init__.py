@@ -1,0 +1,1 @@
+"""Folder that is shown in sandboxes; it holds one plugin of pytest."""
