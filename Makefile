@@ -34,8 +34,8 @@ $(VENV)/.stamp-train: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.stamp-test: pyproject.toml constraints.txt $(VENV)/.stamp-train
 	@for tool in g++ cmake make; do command -v $$tool >/dev/null || { \
 	  echo "$$tool is needed to build the real textworld planner (Debian: apt-get install g++ cmake make)." >&2; exit 1; }; done
-	@echo "Installing aem-suite[train,alfworld,webshop,dev] into $(VENV) (first time only: 3-8 minutes, compiles textworld's planner)"
-	@$(PIP) -e '.[train,alfworld,webshop,dev]'
+	@echo "Installing aem-suite[train,alfworld,webshop,swebench,dev] into $(VENV) (first time only: 3-8 minutes, compiles textworld's planner)"
+	@$(PIP) -e '.[train,alfworld,webshop,swebench,dev]'
 	@touch $@
 
 install: $(VENV)/.stamp-test

@@ -74,19 +74,21 @@ grep -q '^[^:]*:[^:]*:1000:' /etc/passwd || echo 'agent:x:1000:1000::/home/agent
 grep -q '^[^:]*:[^:]*:1000:' /etc/group || echo 'agent:x:1000:' >>/etc/group
 mkdir -p /home/agent
 chown 1000:1000 /home/agent
-chown -R -h 1000:1000 /testbed
+owner=${owner:-1000:1000}
+chown -R -h "$owner" /testbed
 # Root looks at the agent's repository, too.
 printf '[safe]\n\tdirectory = *\n' >>/etc/gitconfig
 command -v python >/dev/null || { python3=$(command -v python3) && ln -s "$python3" /usr/local/bin/python; } || true
 echo "label aem.commit $commit"
-echo "label aem.user 1000:1000"
+echo "label aem.user $owner"
 """
 
 SQUASH = _BEGIN + _STATE + _REPLACE + _END
 """Make /testbed a repository of one commit with a fixed date, and keep root's copy of its state in /opt/aem/git.
 
 No history, remotes, tags, reflogs, hooks or submodules stay. Ignored files stay as they are, files that are neither
-tracked nor ignored become part of the commit. /testbed and a home folder become the user `agent`'s (uid 1000).
+tracked nor ignored become part of the commit. /testbed and a home folder become the user `agent`'s (uid 1000); after
+`owner=0:0` the repository is root's, and so are commands.
 """
 
 KEEP = _BEGIN + _STATE + _KEEP + _END
