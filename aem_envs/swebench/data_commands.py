@@ -133,6 +133,7 @@ def _generate(options: argparse.Namespace) -> int:
     from aem_envs.cli_progress import count_bar
     from aem_envs.swebench.generate import generate
     from aem_envs.swebench.trials import in_sandbox
+    from envs_data.swebench.notices import notices_text
     from envs_data.swebench.packages import PACKAGES, package_named
 
     names = options.package or list(PACKAGES)
@@ -150,7 +151,8 @@ def _generate(options: argparse.Namespace) -> int:
         made = generate(packages, options.tasks, options.seed, run, told, cache=cache, workers=options.workers)
         for name, text in made:
             (options.out / f"{name}.json").write_text(text, encoding="utf-8")
-    print(plain(f"{len(names)} files written to {options.out}"))
+    (options.out / "NOTICES.txt").write_text(notices_text(packages, cache), encoding="utf-8")
+    print(plain(f"{len(names)} files of tasks and NOTICES.txt written to {options.out}"))
     return 0
 
 
