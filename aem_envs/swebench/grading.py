@@ -7,6 +7,7 @@ what code under test prints cannot end the test output early, or begin another o
 like results: see "Security" in the documentation.
 """
 
+import base64
 import json
 import re
 import tempfile
@@ -34,6 +35,8 @@ _DROP = """export GIT_LITERAL_PATHSPECS=1 GIT_CONFIG_GLOBAL=/dev/null
 if [ -s /tmp/aem.new ]; then git rm -q -f --pathspec-from-file=/tmp/aem.new --pathspec-file-nul || exit 96; fi
 if [ -s /tmp/aem.old ]; then git checkout -q HEAD --pathspec-from-file=/tmp/aem.old --pathspec-file-nul || exit 96; fi
 """
+_INLINE = 60_000
+"""Bytes of a patch that fit into a command."""
 _RUN = 'git reset -q; script=$(cat /tmp/aem.eval; echo .); rm -f /tmp/aem.*; eval "${script%.}"'
 """The script is gone from the disk, and on no command line, before any code under test runs."""
 
@@ -101,14 +104,13 @@ def _in_a_room(task: Task, patch: bytes, open_room: Callable[[], Sandbox], timeo
 
 def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "_Clock") -> Grade:
     dropped: tuple[str, ...] = ()
+    script, nonces = with_nonces(evaluation_script(task, sandbox.repository))
+    sandbox.put("/tmp/aem.eval", script.encode())
     if patch.strip():
-        sandbox.put("/tmp/aem.patch", patch)
-        applied = sandbox.run(_APPLY, timeout=60)
+        applied = sandbox.run(_bring(patch, sandbox) + _APPLY, timeout=60)
         if applied.exit_code != 0:
             return Grade(False, "patch_refused" if applied.exit_code == 97 else "no_results", log=applied.output)
         dropped = _drop(task, applied.output, sandbox)
-    script, nonces = with_nonces(evaluation_script(task, sandbox.repository))
-    sandbox.put("/tmp/aem.eval", script.encode())
     clock("apply")
     result = sandbox.run(_RUN, timeout=timeout)
     clock("tests")
@@ -119,6 +121,14 @@ def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "
     grade = _judged(task, patch, log, dropped)
     clock("report")
     return grade
+
+
+def _bring(patch: bytes, sandbox: Sandbox) -> str:
+    """Commands that put the patch into a file: a short one travels in them, which spares a call."""
+    if len(patch) > _INLINE:
+        sandbox.put("/tmp/aem.patch", patch)
+        return ""
+    return f"base64 -d >/tmp/aem.patch <<<{base64.b64encode(patch).decode()}\n"
 
 
 def _drop(task: Task, raw: str, sandbox: Sandbox) -> tuple[str, ...]:
