@@ -15,12 +15,11 @@ from aem_envs.core import (
     Capabilities,
     Expert,
     FreeText,
-    Info,
     InfrastructureError,
     ResetNeededError,
-    Seconds,
     TextEnv,
 )
+from aem_envs.info import Info, Seconds
 from aem_envs.plugins import experts, make_expert
 from aem_envs.registration import env_ids, make_env, register
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from aem_envs.core import INFO_KEYS, AemEnvError, Seconds, TextEnv
+from aem_envs.core import AemEnvError, TextEnv
+from aem_envs.info import INFO_KEYS, Seconds
 
 SEED = 20_000
 WALK = 12

@@ -11,7 +11,8 @@ import numpy as np
 
 from aem_envs import snapshot
 from aem_envs.actions import read_action, shown
-from aem_envs.core import NO_TIME, BadOptionError, BadStateError, Capabilities, TextEnv
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, TextEnv
+from aem_envs.info import NO_TIME
 
 COLOURS = ("red", "blue")
 _FORMAT = "aem/Toy-v0"

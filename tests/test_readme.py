@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- not run: (?P<reason>[^>]*?) -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.S)
-PAGES = ("README.md", "docs/webshop.md")
+PAGES = ("README.md", "docs/webshop.md", "docs/swebench.md")
 REASONS = {
     "installs",
     "needs a server",
@@ -22,6 +22,9 @@ REASONS = {
     "needs the official files",
     "needs Chromium",
     "minutes of training",
+    "minutes of work",
+    "needs a docker daemon",
+    "needs your own sandbox",
     "needs a GPU",
     "opens a game for a person",
 }

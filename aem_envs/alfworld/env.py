@@ -8,7 +8,8 @@ from aem_envs.actions import read_action, shown
 from aem_envs.alfworld.engine import Game
 from aem_envs.alfworld.sources import EmbeddedSource, EngineName, Loaded, OfficialSource, Source, check_types
 from aem_envs.alfworld.text import BANNER, NOTHING_HAPPENS
-from aem_envs.core import NO_TIME, BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
+from aem_envs.info import NO_TIME
 from envs_data.alfworld.problem import Dialect
 from envs_data.errors import UnknownSplitError, UnknownTaskError
 

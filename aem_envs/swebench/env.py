@@ -11,25 +11,17 @@ from typing import Any, Literal, get_args
 
 from aem_envs import snapshot
 from aem_envs.actions import shown as shown_action
-from aem_envs.core import (
-    NO_TIME,
-    BadOptionError,
-    BadStateError,
-    Capabilities,
-    InfrastructureError,
-    Seconds,
-    TextEnv,
-    one_of,
-)
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
+from aem_envs.info import NO_TIME, Seconds
 from aem_envs.swebench import output
-from aem_envs.swebench.actions import Submit, read
+from aem_envs.swebench.actions import Command, Edit, Submit, read
 from aem_envs.swebench.blind import blind_command
 from aem_envs.swebench.grading import Grade, grade
 from aem_envs.swebench.rooms import RoomMaker
-from aem_envs.swebench.sandbox.api import Limits, PatchTooLargeError, Sandbox
+from aem_envs.swebench.sandbox.api import Limits, PatchTooLargeError, Sandbox, SandboxError
 from aem_envs.swebench.sources import SourceName, open_tasks
 from aem_envs.swebench.task import Task
-from aem_envs.swebench.workplace import Acted, Workplace, refused
+from aem_envs.swebench.workplace import Acted, Workplace, refused, works
 
 _FORMAT = "aem/SWEBench-v0"
 _FIELDS: dict[str, type] = {
@@ -201,7 +193,7 @@ class SWEBenchEnv(TextEnv):
         submitted, last = isinstance(parsed, Submit), self._steps >= self.max_steps
         try:
             if parsed is not None:
-                acted = place.act(parsed)
+                acted = self._act(place, parsed)
             if acted.died:
                 reason = "sandbox_died"
             elif submitted or (last and self._at_limit == "grade"):
@@ -226,6 +218,15 @@ class SWEBenchEnv(TextEnv):
         info["seconds"] = Seconds(**acted.seconds, **({} if grade is None else _phases(grade)))
         return observation, float(won), (submitted or won) and reason is None, reason is not None, info
 
+    def _act(self, place: Workplace, action: Command | Edit | Submit) -> Acted:
+        """Raises `SandboxError` where the sandbox broke and the machine is at fault, not what was done in it."""
+        try:
+            return place.act(action)
+        except SandboxError:
+            if not self._rooms_work(place):
+                raise
+            return Acted(status="[the sandbox has ended]", died=True)
+
     def _judge(self, place: Workplace) -> Grade:
         """Take the patch, close the room, and grade in another one. Raises `InfrastructureError`."""
         started = time.perf_counter()
@@ -233,11 +234,20 @@ class SWEBenchEnv(TextEnv):
             self._patch = place.sandbox.diff()
         except PatchTooLargeError:
             return Grade(False, "patch_too_large")
+        except SandboxError:
+            if not self._rooms_work(place):
+                raise
+            return Grade(False, "patch_unreadable")
         place.close()
         taken = time.perf_counter() - started
         task = self.task
         found = grade(task, self._patch, lambda: self._rooms.sandbox(task, grading=True), timeout=self._times[1])
         return replace(found, seconds={"diff": taken, **found.seconds})
+
+    def _rooms_work(self, place: Workplace) -> bool:
+        """Whether another room of the task does what this one, which is closed, did not."""
+        place.close()
+        return works(self._rooms.sandbox(self.task))
 
     # Snapshots
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from aem_envs.core import InfrastructureError
 from aem_envs.swebench.protect import changes
-from aem_envs.swebench.sandbox.api import Sandbox
+from aem_envs.swebench.sandbox.api import Sandbox, SandboxError
 from aem_envs.swebench.task import Task
 
 MARK = ">>>>>"
@@ -28,9 +28,11 @@ MARK = ">>>>>"
 _MARKER = re.compile(rf"{MARK} (Start Test Output|End Test Output|Test Exit Code)")
 _APPLY = """export GIT_LITERAL_PATHSPECS=1 GIT_CONFIG_GLOBAL=/dev/null
 git update-index -q --refresh
-git apply --index --whitespace=nowarn /tmp/aem.patch 1>&2 || exit 97
-git diff --cached --raw -z --no-renames --no-abbrev HEAD
+git apply --index --whitespace=nowarn /tmp/aem.patch || exit 97
+echo
+git diff --cached --raw -z --no-renames --no-abbrev HEAD 2>/dev/null | base64 -w 0
 """
+"""The last line says what changed, in base64: names are bytes, and what git complains of stands before it."""
 _DROP = """export GIT_LITERAL_PATHSPECS=1 GIT_CONFIG_GLOBAL=/dev/null
 if [ -s /tmp/aem.new ]; then git rm -q -f --pathspec-from-file=/tmp/aem.new --pathspec-file-nul || exit 96; fi
 if [ -s /tmp/aem.old ]; then git checkout -q HEAD --pathspec-from-file=/tmp/aem.old --pathspec-file-nul || exit 96; fi
@@ -39,6 +41,10 @@ _INLINE = 60_000
 """Bytes of a patch that fit into a command."""
 _RUN = 'git reset -q; script=$(cat /tmp/aem.eval; echo .); rm -f /tmp/aem.*; eval "${script%.}"'
 """The script is gone from the disk, and on no command line, before any code under test runs."""
+
+
+_DOUBTFUL = ("no_results", "grade_timeout", "sandbox_died", "sandbox_broke")
+"""Verdicts that a patch can bring about, and a broken machine as well."""
 
 
 class GradingError(InfrastructureError):
@@ -52,7 +58,7 @@ class Grade:
     resolved: bool
     verdict: str
     """`resolved`, `unresolved`; why there are no results: `no_patch`, `patch_refused`, `patch_too_large`,
-    `grade_timeout`, `sandbox_died`, `no_results`."""
+    `grade_timeout`, `sandbox_died`, `sandbox_broke`, `no_results`."""
     fail_to_pass: float = 0.0
     """Share of the tests that the patch shall make pass which pass."""
     pass_to_pass: float | None = None
@@ -77,16 +83,18 @@ def grade(
         run_empty: run the tests for an empty patch too (validation), which without it is unresolved at once.
 
     Raises:
-        SandboxError, GradingError: the infrastructure broke; nothing is known of the patch.
+        SandboxError, GradingError: the infrastructure broke, without the patch as well; nothing is known of it.
     """
     if not patch.strip() and not run_empty:
         return Grade(False, "no_patch")
     clock = _Clock()
     found = _in_a_room(task, patch, open_room, timeout, clock)
-    if found.verdict in ("no_results", "grade_timeout") and patch.strip():
+    if found.verdict == "sandbox_broke":  # once may be chance
+        found = _in_a_room(task, patch, open_room, timeout, clock)
+    if found.verdict in _DOUBTFUL and (patch.strip() or found.verdict == "sandbox_broke"):
         # whose fault is it? without the patch, tests run, or nothing runs here at all
-        control = _in_a_room(task, b"", open_room, timeout, clock)
-        if control.verdict in ("no_results", "grade_timeout"):
+        control = _in_a_room(task, b"", open_room, timeout, clock) if patch.strip() else found
+        if control.verdict in _DOUBTFUL:
             raise GradingError(f"{task.id}: without a patch too there is {control.verdict}: {tail(control.log)}")
     return replace(found, seconds=clock.spent)
 
@@ -96,7 +104,10 @@ def _in_a_room(task: Task, patch: bytes, open_room: Callable[[], Sandbox], timeo
     try:
         sandbox.start()
         clock("start")
-        return _graded(task, patch, sandbox, timeout, clock)
+        try:
+            return _graded(task, patch, sandbox, timeout, clock)
+        except SandboxError as error:
+            return Grade(False, "sandbox_broke", log=str(error))
     finally:
         sandbox.close()
         clock("close")
@@ -111,6 +122,8 @@ def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "
         if applied.exit_code != 0:
             return Grade(False, "patch_refused" if applied.exit_code == 97 else "no_results", log=applied.output)
         dropped = _drop(task, applied.output, sandbox)
+        if dropped is None:
+            return Grade(False, "no_results", log=applied.output)
     clock("apply")
     result = sandbox.run(_RUN, timeout=timeout)
     clock("tests")
@@ -131,18 +144,18 @@ def _bring(patch: bytes, sandbox: Sandbox) -> str:
     return f"base64 -d >/tmp/aem.patch <<<{base64.b64encode(patch).decode()}\n"
 
 
-def _drop(task: Task, raw: str, sandbox: Sandbox) -> tuple[str, ...]:
-    """Undo the changes that do not count; returns their paths."""
+def _drop(task: Task, told: str, sandbox: Sandbox) -> tuple[str, ...] | None:
+    """Undo the changes that do not count; their paths, None if that failed, as in a room that the patch has filled."""
+    raw = base64.b64decode(told.rpartition("\n")[2]).decode("utf-8", "surrogateescape")
     found = [change for change in changes(raw) if task.protection.drops(change)]
     if not found:
         return ()
     for name, new in (("/tmp/aem.new", True), ("/tmp/aem.old", False)):
         paths = [change.path for change in found if change.new is new]
         sandbox.put(name, "\0".join(paths).encode("utf-8", "surrogateescape"))
-    done = sandbox.run(_DROP, timeout=60)
-    if done.exit_code != 0:
-        raise GradingError(f"{task.id}: protected files could not be restored: {tail(done.output)}")
-    return tuple(sorted(change.path for change in found))
+    if sandbox.run(_DROP, timeout=60).exit_code != 0:
+        return None
+    return tuple(sorted(change.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for change in found))
 
 
 def evaluation_script(task: Task, repository: str) -> str:

@@ -104,6 +104,18 @@ class Workplace:
             raise EditError(f"{path} cannot be written: {' '.join(done.output.split())[-200:]}")
 
 
+def works(sandbox: Sandbox) -> bool:
+    """Whether a room that nobody has been in opens, runs a command and tells its changes; it is closed again. Where it
+    does, a like room that broke was broken by what was done in it."""
+    try:
+        sandbox.start()
+        return sandbox.run("true", timeout=60).exit_code == 0 and sandbox.diff() == b""
+    except SandboxError:
+        return False
+    finally:
+        sandbox.close()
+
+
 def _plain(path: str) -> str:
     """A path that no shell test takes for an operator."""
     return path if path.startswith("/") else f"./{path}"

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 from aem_envs import snapshot
 from aem_envs.actions import shown, unusable
-from aem_envs.core import NO_TIME, BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
+from aem_envs.core import BadOptionError, BadStateError, Capabilities, InfrastructureError, TextEnv, one_of
+from aem_envs.info import NO_TIME
 from aem_envs.webshop.reward import Score, score
 from aem_envs.webshop.session import QUERY_FORM, Session
 from aem_envs.webshop.sources import SourceName, open_shop

@@ -70,6 +70,9 @@ head -c "$2" -- "$1"
 """
 """The first $2 bytes of the regular file $1."""
 
+_ENTER = "cd /testbed 2>/dev/null || { chmod u+rwx /testbed && cd /testbed; } || exit 1"
+"""The agent may have shut its repository."""
+
 DIFF = f"""
 work=$(mktemp -d -p /var/tmp) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -77,7 +80,7 @@ export HOME=$work GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null GIT_DIR={GIT
 export GIT_INDEX_FILE=$work/index GIT_OBJECT_DIRECTORY=$work/objects GIT_ALTERNATE_OBJECT_DIRECTORIES={GIT_DIR}/objects
 export GIT_OPTIONAL_LOCKS=0
 mkdir "$work/objects"
-cd /testbed
+{_ENTER}
 # A repository within the repository would hide its files behind one entry: look at them as at any others.
 find . -mindepth 2 -name .git -print0 >"$work/nested" 2>/dev/null
 hide() {{
@@ -98,15 +101,16 @@ git diff --cached --binary --full-index --no-color --no-ext-diff --no-textconv -
 """
 """The patch from the prepared state to what is there now."""
 
-SNAPSHOT = """
+SNAPSHOT = f"""
 work=$(mktemp -d -p /var/tmp) && trap 'rm -rf "$work"' EXIT
-cd /testbed
-tar -cf "$work/tar" . 2>/dev/null || { chmod -R u+rwX . ; tar -cf "$work/tar" . ; } && cat "$work/tar"
+{_ENTER}
+tar -cf "$work/tar" . 2>/dev/null || {{ chmod -R u+rwX . ; tar -cf "$work/tar" . ; }} && cat "$work/tar"
 """
 """The repository as an archive, whole or not at all."""
 
-RESTORE = """
-cd /testbed && { find . -mindepth 1 -delete 2>/dev/null || { chmod -R u+rwX . ; find . -mindepth 1 -delete; }; } \
+RESTORE = f"""
+{_ENTER}
+{{ find . -mindepth 1 -delete 2>/dev/null || {{ chmod -R u+rwX . ; find . -mindepth 1 -delete; }}; }} \
   && head -c "$1" | tar -xpf - --no-same-owner
 """
 """Replace all in the repository by the archive of $1 bytes on standard input."""

@@ -12,7 +12,15 @@ import weakref
 from typing import Any
 
 from aem_envs.core import one_of
-from aem_envs.swebench.sandbox.api import REPOSITORY, Limits, Result, Room, SandboxError, SandboxMissingError
+from aem_envs.swebench.sandbox.api import (
+    REPOSITORY,
+    Limits,
+    PatchTooLargeError,
+    Result,
+    Room,
+    SandboxError,
+    SandboxMissingError,
+)
 from aem_envs.swebench.sandbox.inside.wire import ChannelError
 from aem_envs.swebench.sandbox.levels import LEVELS, Opened, probe
 from aem_envs.swebench.sandbox.reap import owner_mark, reap_once
@@ -136,7 +144,8 @@ class LocalSandbox:
             raise SandboxError(f"{message['do']}: {error}") from error
         what = f"{message['do']} {message.get('path', '')}".strip()
         if answer["stopped"]:
-            raise SandboxError(f"{what}: stopped by its limit on {answer['stopped']}")
+            error = PatchTooLargeError if (message["do"], answer["stopped"]) == ("diff", "output") else SandboxError
+            raise error(f"{what}: stopped by its limit on {answer['stopped']}")
         if answer["status"] != 0:
             said = output[-2000:].decode(errors="replace").strip()
             raise SandboxError(f"{what}: {said or 'exit code ' + str(answer['status'])}")

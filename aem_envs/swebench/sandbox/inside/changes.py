@@ -6,7 +6,7 @@ first commit in its index. Changed .gitattributes are then added as they are, un
 """
 
 # Every start of a room waits for these imports, and pathlib is dear.
-# ruff: noqa: PTH102, PTH119, PTH120, PTH123
+# ruff: noqa: PTH101, PTH102, PTH119, PTH120, PTH123
 
 import os
 from collections.abc import Callable
@@ -101,6 +101,8 @@ def link(repository: str, tree: str) -> list[str]:
     """Make `tree`, inside `repository`, the same files by hard links; relative paths of .gitattributes, left out."""
     attributes = []
     own = os.path.basename(tree)
+    if not os.access(repository, os.R_OK | os.W_OK | os.X_OK):
+        os.chmod(repository, 0o700)
     os.mkdir(tree)
     for entry in walk(repository, skip=lambda entry: entry.name in (".git", own)):
         name = entry.path.removeprefix(f"{repository}/")

@@ -20,6 +20,8 @@ _PIECE = 1 << 16
 _WATCH = 0.1
 """Seconds between two looks at the memory of a command."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_SOCKET = 1 << 18
+"""Bytes that the kernel may hold for one socket, and counts for nobody."""
 _ENDING = 10.0
 """Seconds in which everything must be gone after it was killed; a room that holds longer is broken."""
 
@@ -239,10 +241,12 @@ def shell(house: House, command: str) -> Callable[[], NoReturn]:
 
 
 def memory_used(house: House) -> int:
-    """Bytes of memory that processes in the room hold. What forks share counts once, where a first sum is too high."""
+    """Bytes of memory that processes in the room, and the kernel for them, hold. What forks share counts once, where a
+    first sum is too high."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()] if house.own_pids else list(descendants())
     own = os.getpid()
-    rough = 0
+    sockets = open_sockets() * _SOCKET if house.own_pids else 0  # else they are the whole machine's
+    rough = sockets
     for pid in pids:
         if pid != own:
             with suppress(OSError, ValueError, IndexError):
@@ -250,7 +254,14 @@ def memory_used(house: House) -> int:
                 rough += (int(fields[1]) - int(fields[2])) * _PAGE
     if rough <= house.memory_mb << 20:
         return rough
-    return min(rough, sum(_proportional(pid) for pid in pids if pid != own))
+    return min(rough, sockets + sum(_proportional(pid) for pid in pids if pid != own))
+
+
+def open_sockets() -> int:
+    """Sockets of all kinds in this network namespace."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(_read_file("/proc/net/sockstat").split(b"\n", 1)[0].split()[2])  # sockets: used N
+    return 0
 
 
 def _proportional(pid: int) -> int:

@@ -16,6 +16,9 @@ _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
 """On x86_64, calls from here on are the same ones by other numbers."""
 _CLONE = {"x86_64": 56, "aarch64": 220}
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+_FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
+"""Those that network namespaces part; a virtual machine's AF_VSOCK, for one, reaches its host from all of them."""
 _DENIED = {
     "x86_64": {
         "unshare": 272, "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161,
@@ -63,6 +66,9 @@ def program(machine: str) -> bytes:
     ):
         for number in numbers.values():
             lines += [_line(_EQUAL, number, 0, 1), _line(_RETURN, _ERRNO | error)]
+    lines += [_line(_EQUAL, _SOCKET[machine], 0, len(_FAMILIES) + 2), _line(_LOAD, _FIRST_ARGUMENT)]
+    lines += [_line(_EQUAL, family, len(_FAMILIES) - place, 0) for place, family in enumerate(_FAMILIES.values())]
+    lines += [_line(_RETURN, _ERRNO | errno.EAFNOSUPPORT)]
     lines += [_line(_EQUAL, _CLONE[machine], 0, 3), _line(_LOAD, _FIRST_ARGUMENT)]
     lines += [_line(_ANY_BIT, CLONE_NEWUSER, 0, 1), _line(_RETURN, _ERRNO | errno.EPERM)]
     return b"".join([*lines, _line(_RETURN, _ALLOW)])
