@@ -53,7 +53,8 @@ class EmbeddedTasks:
         return self._data.task_ids(split)
 
     def find(self, task_id: str) -> Task:
-        return task_of(self._data.instance(task_id), self.split_of(task_id))
+        split = self.split_of(task_id)
+        return task_of(self._data.instance(task_id), split)
 
     def split_of(self, task_id: str) -> str:
         if task_id not in self._split:
@@ -76,7 +77,8 @@ class OfficialTasks:
         return tuple(self._instances)
 
     def find(self, task_id: str) -> Task:
-        return task_of(self._instances[task_id], self.split_of(task_id))
+        split = self.split_of(task_id)
+        return task_of(self._instances[task_id], split)
 
     def split_of(self, task_id: str) -> str:
         if task_id not in self._instances:

@@ -82,7 +82,8 @@ def test_make_expert_refuses_options_it_does_not_take():
         make_expert("aem/Toy-v0", "expert", nose=0.5)
     with pytest.raises(UnknownPluginError, match="aem/Toy-v0 has no expert 'genius'; it has: expert"):
         make_expert("aem/Toy-v0", "genius")
-    with pytest.raises(UnknownEnvError, match="unknown environment 'aem/Nope-v0'; known: aem/ALFWorld-v0, aem/SWEBench-v0, aem/Toy-v0"):
+    known = "known: aem/ALFWorld-v0, aem/SWEBench-v0, aem/Toy-v0"
+    with pytest.raises(UnknownEnvError, match=f"unknown environment 'aem/Nope-v0'; {known}"):
         make_expert("aem/Nope-v0")
     with pytest.raises(BadOptionError, match="probability"):
         make_expert("aem/Toy-v0", noise=2)

@@ -15,7 +15,7 @@ REPOSITORY = "/testbed"
 """Where the repository lies in a sandbox that has its own file system, as in SWE-bench's images."""
 
 Stopped = Literal["timeout", "output", "memory", "died"]
-"""Why a command was stopped: its time, what it printed, what it held in memory; or it took the whole sandbox with it."""
+"""Why a command was stopped: its time, what it printed, what it held in memory; or it took the sandbox with it."""
 
 
 class SandboxError(InfrastructureError):

@@ -20,7 +20,7 @@ _PIECE = 1 << 16
 _WATCH = 0.1
 """Seconds between two looks at the memory of a command."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_SOCKET = 1 << 18
+_SOCKET = 1 << 19
 """Bytes that the kernel may hold for one socket, and counts for nobody."""
 _ENDING = 10.0
 """Seconds in which everything must be gone after it was killed; a room that holds longer is broken."""
