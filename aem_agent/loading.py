@@ -9,6 +9,7 @@ from typing import Any
 from aem_agent.agent_config import AgentConfig
 from aem_agent.engines import text_engines, token_engines
 from aem_agent.model_policies import ChatPolicy, ModelPolicy
+from aem_agent.registry import chat_prompts
 from aem_agent.types import AgentError, LocalEngine, Sampling, TextEngine
 
 DEFAULT_NEW_TOKENS = 512
@@ -27,9 +28,10 @@ def endpoint_policy(
     prompt_options: Mapping[str, Any] | None,
     asked: dict[str, Any],
     concurrency: int,
+    env_id: str | None = None,
 ) -> ChatPolicy:
     """A chat endpoint's model `name`; see `aem_agent.policies.make_policy`."""
-    config = AgentConfig(prompt or "think-action", dict(prompt_options or {}))
+    config = AgentConfig(prompt or _chat_prompt(env_id), dict(prompt_options or {}))
     spec, parser = config.build()
     sampling = Sampling(**{"max_new_tokens": DEFAULT_NEW_TOKENS, **asked})
     engine_name = engine_name or "openai"
@@ -46,12 +48,13 @@ def folder_policy(
     asked: dict[str, Any],
     concurrency: int,
     device: str,
+    env_id: str | None = None,
 ) -> ModelPolicy:
     """The model in `folder`; see `aem_agent.policies.make_policy`."""
     frame = chat_frame(folder)
     trained = AgentConfig.load(folder)
     config = trained or AgentConfig(
-        prompt="plain" if frame is None else "think-action", sampling=Sampling(max_new_tokens=DEFAULT_NEW_TOKENS)
+        prompt="plain" if frame is None else _chat_prompt(env_id), sampling=Sampling(max_new_tokens=DEFAULT_NEW_TOKENS)
     )
     if prompt is not None and prompt != config.prompt:
         config = replace(config, prompt=prompt, prompt_options={}, parser=None, parser_options={})
@@ -67,6 +70,10 @@ def folder_policy(
     return ModelPolicy(
         spec, engine, engine.tokenizer, parser, sampling, limit, frame=frame or ("", ""), name=str(folder)
     )
+
+
+def _chat_prompt(env_id: str | None) -> str:
+    return chat_prompts.get((env_id or "").rpartition(":")[2], "think-action")
 
 
 def _engine(kind: Any, name: str, factory: Any, model: object, **options: Any) -> Any:

@@ -145,8 +145,9 @@ def make_policy(
             a model folder, or a registered policy, by name or as `module:factory`.
         engine: of a model folder or an endpoint: a name in `aem_agent.engines`, or "module:Class"; None: torch, openai.
         env_id: if given, experts are looked up at once, so that a mistake shows before anything is played.
-        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else `think-action`
-            for endpoints and for folders with a chat template, `plain` for others.
+        prompt: prompt spec, with `prompt_options`; None: what the model folder's `aem.json` says, else, for endpoints
+            and for folders with a chat template, the environment's (`bash` for SWE-bench) or `think-action`; `plain`
+            for other folders.
         temperature, top_p: None: as in `aem.json`.
         max_new_tokens: at most so many; a model trained with fewer keeps to them.
         base_url: of an OpenAI-compatible endpoint; its key comes from the environment.
@@ -170,12 +171,12 @@ def make_policy(
     if kind == "openai" and rest:
         from aem_agent.loading import endpoint_policy
 
-        return endpoint_policy(rest, engine, base_url, prompt, prompt_options, asked, concurrency)
+        return endpoint_policy(rest, engine, base_url, prompt, prompt_options, asked, concurrency, env_id)
     if Path(model).is_dir():
         _refuse_run_folder(Path(model))
         from aem_agent.loading import folder_policy
 
-        return folder_policy(Path(model), engine, prompt, prompt_options, asked, concurrency, device)
+        return folder_policy(Path(model), engine, prompt, prompt_options, asked, concurrency, device, env_id)
     if "/" in model or model.startswith("."):
         raise UnknownPolicyError(f"there is no model folder {model!r}")
     return _registered(model, env_id, options)

@@ -15,6 +15,9 @@ prompt_specs.add("plain-full", "aem_agent.prompts:PlainFullSpec")
 prompt_specs.add("think-action", "aem_agent.prompts:ThinkActionSpec")
 prompt_specs.add("bash", "aem_agent.bash_prompt:BashSpec")
 
+chat_prompts = {"aem/SWEBench-v0": "bash"}
+"""Environment id to the prompt spec that instruct models are asked with if none is named; others get think-action."""
+
 parsers: "Registry[Any]" = Registry("parsers")
 """Name to a factory of `aem_agent.parsers.Parser`."""
 parsers.add("line", "aem_agent.parsers:LineParser")

@@ -8,6 +8,7 @@ from aem_agent.bash_prompt import BashParser, BashSpec, SwebenchText, fenced
 from aem_agent.env_texts import env_text
 from aem_agent.export import predictions
 from aem_agent.parsers import Parsed
+from aem_agent.policies import make_policy
 from aem_agent.prompts import Exchange, PromptSpecError
 from aem_agent.registry import parsers, prompt_specs
 from aem_agent.summary import summarize
@@ -95,3 +96,12 @@ def test_summaries_hold_seconds_by_phase_and_means_of_details():
     summary = summarize(told, env_id="aem/SWEBench-v0", split="test")
     assert summary.phases == {"commands": 2.0, "tests": 4.0}
     assert summary.details == {"fail_to_pass": 0.5}, "whole numbers such as exit codes have no mean"
+
+
+def test_instruct_models_get_the_prompt_of_the_environment():
+    for env_id, name in (("aem/SWEBench-v0", "bash"), ("mine:aem/SWEBench-v0", "bash"), ("aem/Toy-v0", "think-action")):
+        policy = make_policy("openai:m", env_id=env_id, base_url="http://localhost:1/v1")
+        assert policy.spec.name == policy.parser.name == name
+    assert make_policy("openai:m", base_url="http://localhost:1/v1").spec.name == "think-action"
+    asked = make_policy("openai:m", env_id="aem/SWEBench-v0", prompt="plain", base_url="http://localhost:1/v1")
+    assert asked.spec.name == "plain"
