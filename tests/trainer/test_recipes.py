@@ -11,7 +11,9 @@ from helpers import QUICK, quick, quiet, run
 
 from aem_agent.types import AgentError
 from aem_envs.plugins import UnknownPluginError
+from aem_envs.toy import ToyEnv
 from envs_data.errors import DataError
+from envs_data.swebench.trainable import EvaluationSetError
 from trainer.config import ConfigError, EnvConfig
 from trainer.dry_run import check_recipe, dry_run
 from trainer.errors import RecipeError
@@ -200,3 +202,12 @@ def test_a_run_is_checked_before_anything_is_written(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="interest"), new_run(quick(setting), tmp_path / "r", quiet()):
             pass
         assert not (tmp_path / "r").exists()
+
+
+def test_what_must_not_be_trained_on_is_refused_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: ToyEnv, split: str) -> None:
+        raise EvaluationSetError(f"{split} is for evaluation")
+
+    monkeypatch.setattr(ToyEnv, "require_trainable", refuse)
+    with pytest.raises(EvaluationSetError, match="train is for evaluation"):
+        dry_run(quick())
