@@ -88,6 +88,8 @@ class Summary:
     """Mean seconds of a completed episode by phase, where the environment tells (`info["seconds"]`)."""
     details: dict[str, float]
     """Means of the fractions in the last `info["details"]` of completed episodes, each over those that have it."""
+    verdicts: dict[str, int]
+    """What the environment said of the end (`info["details"]["verdict"]`) → completed episodes."""
     schema: int = SCHEMA
 
     @property
@@ -204,6 +206,7 @@ def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: 
         engine=", ".join(sorted({e.engine for e in completed if e.engine})),
         phases=_phases(completed),
         details=_mean_details(completed),
+        verdicts=dict(sorted(Counter(str(d["verdict"]) for e in completed if "verdict" in (d := _last(e))).items())),
     )
 
 
@@ -216,11 +219,16 @@ def _phases(completed: Sequence[Episode]) -> dict[str, float]:
     return {phase: round(seconds / len(completed), 6) for phase, seconds in sorted(spent.items())}
 
 
+def _last(episode: Episode) -> dict[str, Any]:
+    """The details of an episode's end."""
+    details: dict[str, Any] = episode.turns[-1].info.get("details", {}) if episode.turns else {}
+    return details
+
+
 def _mean_details(completed: Sequence[Episode]) -> dict[str, float]:
     found: dict[str, list[float]] = defaultdict(list)
     for episode in completed:
-        last = episode.turns[-1].info.get("details", {}) if episode.turns else {}
-        for name, value in last.items():
+        for name, value in _last(episode).items():
             if isinstance(value, float):
                 found[name].append(value)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}

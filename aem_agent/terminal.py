@@ -111,6 +111,7 @@ def print_summary(console: Console, summary: Summary, model: str) -> None:
     notes = [f"invalid actions {format_rate(summary.invalid_action_rate)}"]
     notes += [f"pass@{k} {format_rate(p)}" for k, p in summary.pass_at_k.items() if k != "1"]
     notes += [f"cut off by {safe(reason)}: {n}" for reason, n in summary.truncations.items()]
+    notes += [f"{safe(verdict)}: {n}" for verdict, n in summary.verdicts.items()]
     notes += [f"{summary.response_tokens:,} response tokens"] if summary.response_tokens else []
     console.print(" · ".join(notes), style="dim")
     inside = [f"{safe(name)} {value:.3g}" for name, value in summary.details.items()]

@@ -126,6 +126,7 @@ def _pass_at_k(s: Summary) -> Markup:
 def _ends(s: Summary) -> Markup:
     cut = sum(s.truncations.values())
     rows: list[tuple[str, int]] = [("won", s.successes), ("ended otherwise, not won", max(0, s.n - s.successes - cut))]
+    rows += [(f"verdict: {verdict}", n) for verdict, n in s.verdicts.items()]
     rows += [(f"truncated: {reason}", n) for reason, n in s.truncations.items()]
     rows += [(f"error: {kind}", n) for kind, n in s.error_types.items()]
     rows += [("not played", s.missing)] if s.missing else []
@@ -134,7 +135,7 @@ def _ends(s: Summary) -> Markup:
 
 def _inside(s: Summary) -> Markup:
     """What the environment told of its episodes: seconds by phase, and means of its other figures."""
-    bars = [Bar(phase, seconds, note=f"{seconds:.2f} s") for phase, seconds in s.phases.items()]
+    bars = [Bar(phase, seconds, note="s") for phase, seconds in s.phases.items()]
     rows = [[name, f"{value:.3f}"] for name, value in s.details.items()]
     parts = [paragraph("Mean seconds of an episode, by phase.", note=True), bar_chart(bars)] if bars else []
     parts += [table(["figure at the end", "mean"], rows, numbers=[1])] if rows else []

@@ -95,6 +95,7 @@ def test_summaries_hold_seconds_by_phase_and_means_of_details():
     told = [episode("a", fail_to_pass=1.0, exit_code=1), episode("b", fail_to_pass=0.0, verdict="x"), episode("c")]
     summary = summarize(told, env_id="aem/SWEBench-v0", split="test")
     assert summary.phases == {"commands": 2.0, "tests": 4.0}
+    assert summary.verdicts == {"x": 1}
     assert summary.details == {"fail_to_pass": 0.5}, "whole numbers such as exit codes have no mean"
 
 
