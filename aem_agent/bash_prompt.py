@@ -89,19 +89,19 @@ class BashSpec:
 def fenced(action: str) -> str:
     """An action of the environment as the block that asks for it."""
     first, _, rest = action.partition("\n")
+    fence = max(["```", *(f"{ticks}`" for ticks in re.findall(r"^`{3,}", action, re.MULTILINE))], key=len)
     if first.startswith("edit ") and rest.startswith("<<<<<<< SEARCH"):
-        return f"```edit {first.removeprefix('edit ').strip()}\n{rest}\n```"
-    return f"```bash\n{action}\n```"
+        return f"{fence}edit {first.removeprefix('edit ').strip()}\n{rest}\n{fence}"
+    return f"{fence}bash\n{action}\n{fence}"
 
 
-_KIND = r"^```(?P<kind>bash|sh|shell|edit[ \t]+[^\n`]+)[ \t]*\n"
-_FENCE = re.compile(rf"{_KIND}(?P<body>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-_OPENED = re.compile(_KIND, re.MULTILINE)
+_OPENING = re.compile(r"(?P<fence>`{3,})(?P<kind>bash|sh|shell|edit[ \t]+[^ \t`][^`]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class BashParser:
-    """The last fenced block of the response, after any `</think>`, is the action."""
+    """The last fenced block of the response, after any `</think>`, is the action. A block ends at a fence as long as the
+    one that began it: a longer one holds text with fences of its own."""
 
     max_length: int = 100_000
     """Characters an action may have; what is longer is cut and `too_long`."""
@@ -112,16 +112,27 @@ class BashParser:
             raise AgentError(f"max_length must be at least 1, not {self.max_length}")
 
     def __call__(self, text: str) -> Parsed:
-        said = text.rpartition("</think>")[2]
-        blocks = list(_FENCE.finditer(said))
-        if not blocks:
-            opened = _OPENED.search(said)
+        block, opened = _last_block(text.rpartition("</think>")[2])
+        if block is None:
             return Parsed("", "unclosed_action" if opened else "missing_action")
-        kind, body = blocks[-1]["kind"], blocks[-1]["body"].strip("\n")
+        kind, body = block
         action = f"{kind}\n{body}" if kind.startswith("edit") else body.strip()
         if not body.strip():
             return Parsed("", "empty_action")
         return Parsed(action) if len(action) <= self.max_length else Parsed(action[: self.max_length], "too_long")
+
+
+def _last_block(said: str) -> tuple[tuple[str, str] | None, bool]:
+    """(kind and body of the last block, whether one was opened and not closed), in one pass over the lines."""
+    last, opening, start = None, None, 0
+    lines = said.split("\n")
+    for number, line in enumerate(lines):
+        bare = line.rstrip(" \t")
+        if opening is None:
+            opening, start = _OPENING.fullmatch(bare), number + 1
+        elif bare == opening["fence"]:
+            last, opening = (opening["kind"], "\n".join(lines[start:number]).strip("\n")), None
+    return last, opening is not None
 
 
 _STATUS = re.compile(r"^\[(?:exit code -?\d+|not done: .*|stopped: .*|edited .*|submitted)\]$", re.MULTILINE)

@@ -58,7 +58,8 @@ class EpisodeRecorder:
         info, task = self.info, self.job.task
         if self.began and self.turns:
             first = self.turns[0].info
-            first["seconds"] = {**self.began, **first.get("seconds", {})}
+            spent = first.get("seconds", {})
+            first["seconds"] = spent | {phase: took + spent.get(phase, 0.0) for phase, took in self.began.items()}
         kept = self.turns[-1].info if self.turns else {}
         return Episode(
             env_id=task.env_id,

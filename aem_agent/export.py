@@ -90,17 +90,19 @@ def export(
 
 
 def predictions(episodes: Iterable[Episode], model: str) -> list[dict[str, str]]:
-    """The patches that `episodes` ended with, one per task: that of its first completed attempt, by task id."""
-    found: dict[str, dict[str, str]] = {}
+    """The patches that `episodes` ended with, one per task: that of its first completed attempt, by task id. It is
+    empty where the attempt ended without one, as with a sandbox that died; no list at all where none left a patch.
+    """
+    found: dict[str, str | None] = {}
     for episode in sorted(episodes, key=lambda e: (e.task_id, e.repeat)):
-        details = episode.turns[-1].info.get("details", {}) if episode.completed and episode.turns else {}
-        if "model_patch" in details and episode.task_id not in found:
-            found[episode.task_id] = {
-                "instance_id": episode.task_id,
-                "model_name_or_path": model,
-                "model_patch": str(details["model_patch"]),
-            }
-    return list(found.values())
+        if episode.completed and episode.turns:
+            patch = episode.turns[-1].info.get("details", {}).get("model_patch")
+            found.setdefault(episode.task_id, None if patch is None else str(patch))
+    if not any(patch is not None for patch in found.values()):
+        return []
+    return [
+        {"instance_id": task, "model_name_or_path": model, "model_patch": patch or ""} for task, patch in found.items()
+    ]
 
 
 def _require_free(out: Path, force: bool) -> None:

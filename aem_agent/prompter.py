@@ -95,8 +95,8 @@ class TokenPrompter(_Transcript):
     """Prompts as token ids, at most `limit` of them.
 
     Overflow rule: the oldest turns are dropped and counted; if the newest observation alone does not fit, or the
-    first one leaves it no room, the middle of that text is cut out and marked; of a response that takes more than
-    half of the room beside the head, the beginning is kept.
+    first one leaves it no room, the middle of that text is cut out and marked; of a response, or an action shown in
+    its place, that takes more than half of the room beside the head, the beginning is kept.
 
     Args:
         encode: text to ids, from `cached_encoder`.
@@ -163,9 +163,10 @@ class TokenPrompter(_Transcript):
         room = max(0, self._limit - len(self._head_ids)) // 2
         if len(said) > room:  # a response that ran on: its beginning is shown, and it is no error of anything else
             said, words = said[:room], words[:room].rstrip("\n")
+        action = turn.action if len(self._encode(turn.action)) <= room else turn.action[:room].rstrip() + CUT
 
         def render(text: str) -> list[int]:
-            shorter = Exchange(turn.number, turn.seen, said, words, turn.action, text)
+            shorter = Exchange(turn.number, turn.seen, said, words, action, text)
             block = spec.block(texts, shorter) if spec.kept_blocks else ()
             tail = spec.tail(texts, turn.number + 1, text, info)
             if spec.kept_blocks:  # later prompts show the shortened text too

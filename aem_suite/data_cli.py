@@ -86,7 +86,7 @@ def _swebench(room: argparse.ArgumentParser) -> None:
         command.add_argument("--specs", metavar="FILE", help="official: what rows of swebench 4.x lack")
         command.add_argument("--namespace", metavar="NAME", help="official: prefix of prebuilt images")
         command.add_argument(
-            "--image", metavar="IMAGE", help="official: one image for all rows; {id} is the instance's"
+            "--image", metavar="IMAGE", help="official: one image for all rows; {instance_id} is replaced"
         )
     for command in (ls, prepare, check, rows):
         command.add_argument("--split", help="default: all")
@@ -98,7 +98,7 @@ def _swebench(room: argparse.ArgumentParser) -> None:
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="rows: as --source official --data FILE")
     check.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of one (default: 300)")
     check.add_argument("--workers", type=_number, default=2, help="at once (default: 2)")
-    check.add_argument("--out", type=Path, metavar="FILE", help="keep outcomes there, and leave out what it holds")
+    check.add_argument("--out", type=Path, metavar="FILE", help="outcomes, and leave out what it holds (default: all, into the cache)")
     rows.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .jsonl file")
     rows.add_argument("--docker", action="store_true", help="prepare images, and name them in the rows")
     generate = commands.add_parser("generate", help="make embedded tasks anew, by mutation")
@@ -111,7 +111,7 @@ def _swebench(room: argparse.ArgumentParser) -> None:
     commands.add_parser("clean", help="remove prepared repositories and container images")
     fetch = commands.add_parser("download", help="fetch official rows where the internet is reachable")
     fetch.add_argument("dataset", choices=_SWEBENCH_SETS)
-    _fetching(fetch, "SWEBENCH_DATA", SWEBENCH_HOME)
+    _fetching(fetch, None, SWEBENCH_HOME)
 
 
 def _source(command: argparse.ArgumentParser, variable: str) -> None:
@@ -120,8 +120,9 @@ def _source(command: argparse.ArgumentParser, variable: str) -> None:
     command.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _fetching(command: argparse.ArgumentParser, variable: str, home: str) -> None:
-    command.add_argument("--to", type=Path, metavar="DIR", help=f"default: ${variable}, else {home}")
+def _fetching(command: argparse.ArgumentParser, variable: str | None, home: str) -> None:
+    default = f"${variable}, else {home}" if variable else home
+    command.add_argument("--to", type=Path, metavar="DIR", help=f"default: {default}")
     command.add_argument("--force", action="store_true", help="fetch again what is there already")
 
 

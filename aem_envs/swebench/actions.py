@@ -20,8 +20,9 @@ from aem_envs.sanitize import has_controls
 MAX_ACTION = 100_000
 """Characters of the longest action: whole files are written by actions."""
 
-_EDIT = re.compile(r"edit[ \t]+(?P<path>[^\n]+)\n(?P<blocks><{7} SEARCH\n.*)", re.DOTALL)
-_BLOCK = re.compile(r"<{7} SEARCH\n(?P<old>.*?\n)??={7}\n(?P<new>.*?\n)??>{7} REPLACE[ \t]*(?:\n|\Z)", re.DOTALL)
+_EDIT = re.compile(r"edit[ \t]+(?P<path>[^ \t\n][^\n]*)\n(?P<blocks><{7} SEARCH\n.*)", re.DOTALL)
+_MARKS = ("<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE")
+_FORM = f"an edit has blocks of {', '.join(_MARKS)}, each on a line of its own"
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,18 @@ def read(action: Any) -> tuple[Command | Edit | Submit | None, str | None]:
 
 
 def _read_edit(path: str, blocks: str) -> tuple[Edit | None, str | None]:
-    found, place = [], 0
-    while place < len(blocks.rstrip()):
-        block = _BLOCK.match(blocks, place)
-        if block is None:
-            return None, "an edit has blocks of <<<<<<< SEARCH, =======, >>>>>>> REPLACE, each on a line of its own"
-        found.append((block["old"] or "", block["new"] or ""))
-        place = block.end()
-        while blocks[place : place + 1] == "\n":
-            place += 1
-    return Edit(path, tuple(found)), None
+    """Line by line: whatever an agent writes takes no longer than its length."""
+    found: list[tuple[str, str]] = []
+    texts: tuple[list[str], list[str]] = ([], [])
+    part = 0  # lines since the last mark: between blocks, searched for, put there
+    for line in blocks.split("\n"):
+        if (line.rstrip(" \t") if part == 2 else line) == _MARKS[part]:
+            part = (part + 1) % 3
+            if part == 0:
+                found.append(("".join(texts[0]), "".join(texts[1])))
+                texts = ([], [])
+        elif part:
+            texts[part - 1].append(f"{line}\n")
+        elif line:
+            return None, _FORM
+    return (None, _FORM) if part else (Edit(path, tuple(found)), None)

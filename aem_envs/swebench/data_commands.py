@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -103,16 +102,16 @@ def _validate(options: argparse.Namespace) -> int:
 
     tasks = _chosen(options, _tasks(options))
     rooms = _rooms(options)
-    done = read_outcomes(options.out) if options.out else {}
-    kept, count = dict(done), 0
+    out = options.out or swebench_cache() / "validated.jsonl"
+    kept, count = read_outcomes(out), 0
+    done = dict(kept) if options.out else {}
     with count_bar("instances", len(tasks)) as progress:
 
         def note(found: Any) -> None:
             nonlocal count
             count += 1
             kept[found.instance_id] = found
-            if options.out:
-                write_outcomes(options.out, [kept[name] for name in sorted(kept)])
+            write_outcomes(out, [kept[name] for name in sorted(kept)])
             progress(count)
 
         found = validate(tasks, rooms, timeout=options.timeout, done=done, on_each=note, workers=options.workers)
@@ -125,6 +124,7 @@ def _validate(options: argparse.Namespace) -> int:
         for each in bad:
             print(plain(f"{each.instance_id}: empty {each.empty}, gold {each.gold}: {each.note}"))
         print(f"{len(found) - len(bad)} of {counted(len(found), 'instance')} valid on this machine ({rooms.kind})")
+        print(plain(f"outcomes: {out}"))
     return 1 if bad else 0
 
 
@@ -165,7 +165,7 @@ def _rows(options: argparse.Namespace) -> int:
         from dataclasses import replace
 
         rooms = RoomMaker(options.source, "docker", Limits())
-        instances = [replace(task.instance, image=str(rooms.room(task, _say).image)) for task in tasks]
+        instances = [replace(task.instance, image=str(rooms.room(task, _say, grading=True).image)) for task in tasks]
     write_jsonl(instances, options.out)
     print(plain(f"{counted(len(tasks), 'instance')} written to {options.out}, for `swebench eval {options.out} …`"))
     return 0
@@ -193,7 +193,7 @@ def _download(options: argparse.Namespace) -> int:
     from aem_envs.cli_progress import byte_bars
     from envs_data.swebench.download import download
 
-    to = (options.to or Path(os.environ.get("SWEBENCH_DATA") or SWEBENCH_HOME)).expanduser()
+    to = (options.to or Path(SWEBENCH_HOME)).expanduser()  # not $SWEBENCH_DATA: that is one set of these, or a file
     with byte_bars() as progress:
         fetched = download(to / options.dataset, options.dataset, progress=progress, force=options.force)
     print(plain(f"{', '.join(fetched) or 'nothing new'}; set SWEBENCH_DATA={to / options.dataset}"))

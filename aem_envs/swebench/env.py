@@ -1,4 +1,7 @@
-"""`aem/SWEBench-v0`: solve an issue in a repository by bash commands in a sandbox; swebench's own harness judges."""
+"""`aem/SWEBench-v0`: solve an issue in a repository by bash commands in a sandbox; swebench's own harness judges.
+
+(Over 300 lines: one class, a third of it words on arguments and errors; what has a meaning of its own is elsewhere.)
+"""
 
 import base64
 import re
@@ -18,7 +21,7 @@ from aem_envs.swebench.actions import Command, Edit, Submit, read
 from aem_envs.swebench.blind import blind_command
 from aem_envs.swebench.grading import Grade, grade
 from aem_envs.swebench.rooms import RoomMaker
-from aem_envs.swebench.sandbox.api import Limits, PatchTooLargeError, Sandbox, SandboxError
+from aem_envs.swebench.sandbox.api import Limits, PatchTooLargeError, Sandbox, SandboxError, SandboxMissingError
 from aem_envs.swebench.sources import SourceName, open_tasks
 from aem_envs.swebench.task import Task
 from aem_envs.swebench.workplace import Acted, Workplace, refused, works
@@ -64,7 +67,8 @@ class SWEBenchEnv(TextEnv):
     `info["details"]` says `isolation` and a command's `exit_code`; at the end `verdict`, `fail_to_pass` and
     `pass_to_pass` (shares of tests), `dropped` (changed files that did not count) and `model_patch`.
     `info["seconds"]`: `start`, `commands`, `diff`, `grading`, `tests`. Truncated also with `sandbox_died`: a command
-    took the sandbox with it.
+    took the sandbox with it. Where something breaks and a fresh room works, what was done in the room is at fault:
+    `sandbox_died`, or the verdict `patch_unreadable` or `sandbox_broke`; else it is `infra:…`.
     """
 
     capabilities = Capabilities(snapshot=True, deepcopy=True, blocking=True)
@@ -198,7 +202,7 @@ class SWEBenchEnv(TextEnv):
                 reason = "sandbox_died"
             elif submitted or (last and self._at_limit == "grade"):
                 grade = self._judge(place)
-        except InfrastructureError as broken:
+        except (InfrastructureError, SandboxMissingError) as broken:  # a daemon that goes is missing from then on
             acted = replace(acted, status=f"[broken: {type(broken).__name__}]")
             reason = f"infra:{type(broken).__name__}: {broken}"
         won = grade is not None and grade.resolved
@@ -247,7 +251,7 @@ class SWEBenchEnv(TextEnv):
     def _rooms_work(self, place: Workplace) -> bool:
         """Whether another room of the task does what this one, which is closed, did not."""
         place.close()
-        return works(self._rooms.sandbox(self.task))
+        return works(lambda: self._rooms.sandbox(self.task))
 
     # Snapshots
 

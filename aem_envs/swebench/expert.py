@@ -74,10 +74,13 @@ def apply_commands(patch: str) -> list[str]:
 
 
 def sed_commands(patch: str) -> list[str]:
-    """A `sed -i` for every replaced line; empty where the patch does anything but replace lines one for one."""
+    """A `sed -i` for every replaced line; empty where the patch does anything but replace lines one for one, where a
+    line was empty, and where one holds what no action may."""
     commands: list[str] = []
     path, number, gone = "", 0, list[tuple[int, str]]()
-    for line in patch.splitlines():
+    if has_controls(patch):
+        return []
+    for line in patch.rstrip("\n").split("\n"):
         if line.startswith(("diff ", "index ", "--- ")):
             if gone:
                 return []
@@ -92,6 +95,8 @@ def sed_commands(patch: str) -> list[str]:
             if not gone:
                 return []
             place, old = gone.pop(0)
+            if not old:
+                return []
             commands.append(_sed(path, place, old, line[1:]))
         elif line.startswith(" ") and not gone:
             number += 1

@@ -8,18 +8,16 @@ like results: see "Security" in the documentation.
 """
 
 import base64
-import json
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from aem_envs.core import InfrastructureError
 from aem_envs.swebench.protect import changes
+from aem_envs.swebench.report import read_log, spec
 from aem_envs.swebench.sandbox.api import Sandbox, SandboxError
 from aem_envs.swebench.task import Task
 
@@ -28,21 +26,19 @@ MARK = ">>>>>"
 _MARKER = re.compile(rf"{MARK} (Start Test Output|End Test Output|Test Exit Code)")
 _APPLY = """export GIT_LITERAL_PATHSPECS=1 GIT_CONFIG_GLOBAL=/dev/null
 git update-index -q --refresh
-git apply --index --whitespace=nowarn /tmp/aem.patch || exit 97
+git apply --index --whitespace=nowarn "$TMPDIR/aem.patch" || exit 97
 echo
 git diff --cached --raw -z --no-renames --no-abbrev HEAD 2>/dev/null | base64 -w 0
 """
 """The last line says what changed, in base64: names are bytes, and what git complains of stands before it."""
 _DROP = """export GIT_LITERAL_PATHSPECS=1 GIT_CONFIG_GLOBAL=/dev/null
-if [ -s /tmp/aem.new ]; then git rm -q -f --pathspec-from-file=/tmp/aem.new --pathspec-file-nul || exit 96; fi
-if [ -s /tmp/aem.old ]; then git checkout -q HEAD --pathspec-from-file=/tmp/aem.old --pathspec-file-nul || exit 96; fi
+paths() { [ ! -s "$TMPDIR/$1" ] || git "${@:2}" --pathspec-from-file="$TMPDIR/$1" --pathspec-file-nul; }
+paths aem.new rm -q -f && paths aem.old checkout -q HEAD
 """
 _INLINE = 60_000
 """Bytes of a patch that fit into a command."""
-_RUN = 'git reset -q; script=$(cat /tmp/aem.eval; echo .); rm -f /tmp/aem.*; eval "${script%.}"'
+_RUN = 'git reset -q; script=$(cat "$TMPDIR/aem.eval"; echo .); rm -f "$TMPDIR"/aem.*; eval "${script%.}"'
 """The script is gone from the disk, and on no command line, before any code under test runs."""
-
-
 _DOUBTFUL = ("no_results", "grade_timeout", "sandbox_died", "sandbox_broke")
 """Verdicts that a patch can bring about, and a broken machine as well."""
 
@@ -58,7 +54,7 @@ class Grade:
     resolved: bool
     verdict: str
     """`resolved`, `unresolved`; why there are no results: `no_patch`, `patch_refused`, `patch_too_large`,
-    `grade_timeout`, `sandbox_died`, `sandbox_broke`, `no_results`."""
+    `patch_unreadable`, `grade_timeout`, `sandbox_died`, `sandbox_broke`, `no_results`."""
     fail_to_pass: float = 0.0
     """Share of the tests that the patch shall make pass which pass."""
     pass_to_pass: float | None = None
@@ -116,14 +112,15 @@ def _in_a_room(task: Task, patch: bytes, open_room: Callable[[], Sandbox], timeo
 def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "_Clock") -> Grade:
     dropped: tuple[str, ...] = ()
     script, nonces = with_nonces(evaluation_script(task, sandbox.repository))
-    sandbox.put("/tmp/aem.eval", script.encode())
+    sandbox.put(f"{sandbox.scratch}/aem.eval", script.encode())
     if patch.strip():
         applied = sandbox.run(_bring(patch, sandbox) + _APPLY, timeout=60)
         if applied.exit_code != 0:
             return Grade(False, "patch_refused" if applied.exit_code == 97 else "no_results", log=applied.output)
-        dropped = _drop(task, applied.output, sandbox)
-        if dropped is None:
+        restored = _drop(task, applied.output, sandbox)
+        if restored is None:
             return Grade(False, "no_results", log=applied.output)
+        dropped = restored
     clock("apply")
     result = sandbox.run(_RUN, timeout=timeout)
     clock("tests")
@@ -139,9 +136,9 @@ def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "
 def _bring(patch: bytes, sandbox: Sandbox) -> str:
     """Commands that put the patch into a file: a short one travels in them, which spares a call."""
     if len(patch) > _INLINE:
-        sandbox.put("/tmp/aem.patch", patch)
+        sandbox.put(f"{sandbox.scratch}/aem.patch", patch)
         return ""
-    return f"base64 -d >/tmp/aem.patch <<<{base64.b64encode(patch).decode()}\n"
+    return f'base64 -d >"$TMPDIR/aem.patch" <<<{base64.b64encode(patch).decode()}\n'
 
 
 def _drop(task: Task, told: str, sandbox: Sandbox) -> tuple[str, ...] | None:
@@ -150,9 +147,9 @@ def _drop(task: Task, told: str, sandbox: Sandbox) -> tuple[str, ...] | None:
     found = [change for change in changes(raw) if task.protection.drops(change)]
     if not found:
         return ()
-    for name, new in (("/tmp/aem.new", True), ("/tmp/aem.old", False)):
+    for name, new in (("aem.new", True), ("aem.old", False)):
         paths = [change.path for change in found if change.new is new]
-        sandbox.put(name, "\0".join(paths).encode("utf-8", "surrogateescape"))
+        sandbox.put(f"{sandbox.scratch}/{name}", "\0".join(paths).encode("utf-8", "surrogateescape"))
     if sandbox.run(_DROP, timeout=60).exit_code != 0:
         return None
     return tuple(sorted(change.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for change in found))
@@ -160,7 +157,7 @@ def _drop(task: Task, told: str, sandbox: Sandbox) -> tuple[str, ...] | None:
 
 def evaluation_script(task: Task, repository: str) -> str:
     """The instance's script as it runs in a sandbox: the base commit is HEAD, the repository perhaps elsewhere."""
-    script = "\n".join(_spec(task).eval_script_list)
+    script = "\n".join(spec(task.instance.row()).eval_script_list)
     if task.instance.base_commit:
         script = script.replace(task.instance.base_commit, "HEAD")
     if repository != "/testbed":
@@ -190,17 +187,7 @@ def rebuilt(log: str, nonces: dict[str, str]) -> str:
 
 def _judged(task: Task, patch: bytes, log: str, dropped: tuple[str, ...]) -> Grade:
     """swebench's verdict on a log."""
-    from swebench.harness.grading import get_eval_report
-
-    prediction = {
-        "instance_id": task.id,
-        "model_name_or_path": "aem-suite",
-        "model_patch": patch.decode("utf-8", "replace"),
-    }
-    with tempfile.TemporaryDirectory(prefix="aem-grade-") as folder:
-        path = Path(folder) / "test_output.txt"
-        path.write_text(log, encoding="utf-8", errors="replace")
-        report: dict[str, Any] = get_eval_report(_spec(task), prediction, str(path), True)[task.id]
+    report = read_log(task.instance.row(), patch.decode("utf-8", "replace"), log) or {}
     tests = report.get("tests_status")
     if tests is None:
         return Grade(False, "no_results", dropped=dropped, report=report, log=log)
@@ -218,15 +205,6 @@ def _judged(task: Task, patch: bytes, log: str, dropped: tuple[str, ...]) -> Gra
 def _share(found: dict[str, list[str]]) -> float:
     passed, failed = len(found["success"]), len(found["failure"])
     return passed / (passed + failed) if passed + failed else 1.0
-
-
-def _spec(task: Task) -> Any:
-    """swebench's TestSpec of an instance. The package takes two seconds to import: once a process."""
-    try:
-        from swebench.harness.utils import make_test_spec
-    except ImportError as error:
-        raise ImportError(f'grading needs swebench: pip install "aem-suite[swebench]" ({error})') from error
-    return make_test_spec(json.loads(json.dumps(task.instance.row())))
 
 
 class _Clock:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from envs_data.swebench.diffs import DiffFormatError, read_diff
+
 _TESTS = re.compile(
     r"(?:^|/)(?:tests?_[^/]*|[^/]*_tests?|tests|conftest|sitecustomize|usercustomize)\.(?:py|pyc|pyx|so)$"
 )
@@ -19,7 +21,7 @@ class Protection:
     """What counts of a patch to one task."""
 
     tests: frozenset[str] = frozenset()
-    """Files that the task's own test patch touches, or that its tests lie in."""
+    """Files that the task's own test patch touches, and files and folders that its tests lie in."""
     gold: frozenset[str] = frozenset()
     """Files of the gold patch: whatever their names, changing them is the task."""
     hidden: tuple[str, ...] = ()
@@ -32,7 +34,7 @@ class Protection:
         path = change.path
         if change.link or path in self.gold:
             return change.link
-        if path in self.tests or below(path, self.hidden):
+        if below(path, self.tests) or below(path, self.hidden):
             return True
         if self.sources is not None and not below(path, self.sources):
             return True
@@ -47,10 +49,14 @@ def below(path: str, tops: Iterable[str]) -> bool:
 
 
 def touched(patch: str) -> frozenset[str]:
-    """Paths that a unified diff names on its `+++`, `---` and rename lines."""
-    found = re.findall(r"^(?:---|\+\+\+) (?:[ab]/)?([^\t\n]+)", patch, re.MULTILINE)
-    found += re.findall(r"^rename (?:from|to) ([^\n]+)", patch, re.MULTILINE)
-    return frozenset(found) - {"/dev/null"}
+    """Paths of the files that a patch changes, makes, removes or moves; of one in no form of git's, what its `+++` and
+    `---` lines name."""
+    try:
+        files = read_diff(patch)
+        return frozenset(path for file in files for path in (file.old_path, file.new_path) if path is not None)
+    except DiffFormatError:
+        found = re.findall(r"^(?:---|\+\+\+) (?:[ab]/)?([^\t\n]+)", patch, re.MULTILINE)
+        return frozenset(found) - {"/dev/null"}
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,24 @@ class Task:
 def task_of(instance: Instance, split: str) -> Task:
     """The task that an instance makes. Rows say in `extra` where fixes may lie (`source`) and of which kind they are
     (`task_type`); those of the official files say neither: everything but tests counts, and the kind is the repository.
+    A field of one of these names that holds no list of paths is another's, and means nothing here.
     """
     extra = instance.extra
     protection = Protection(
-        tests=touched(instance.test_patch) | frozenset(map(str, extra.get("tests", ()))),
+        tests=touched(instance.test_patch) | frozenset(_paths(extra.get("tests")) or ()),
         gold=touched(instance.patch),
-        hidden=tuple(map(str, extra.get("hidden_paths", ()))),
-        sources=tuple(map(str, extra["source"])) if "source" in extra else None,
+        hidden=_paths(extra.get("hidden_paths")) or (),
+        sources=_paths(extra.get("source")),
     )
-    kind = str(extra.get("task_type") or instance.repo)
+    kind = extra.get("task_type")
+    kind = kind if isinstance(kind, str) and kind else instance.repo
     return Task(instance, split, kind, instance_hash(instance), protection)
+
+
+def _paths(found: object) -> tuple[str, ...] | None:
+    if isinstance(found, (list, tuple)) and all(isinstance(path, str) and path for path in found):
+        return tuple(found)
+    return None
 
 
 def instance_hash(instance: Instance) -> str:

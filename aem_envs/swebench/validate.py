@@ -1,8 +1,10 @@
 """Which tasks are sound on this machine: unresolved without a patch, resolved by the gold one."""
 
 import json
+import os
+import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,13 @@ class Validation:
     """Both gradings."""
     note: str = ""
     """What a reader needs where it is not valid: the error, the failing tests, the end of the log."""
+    where: str = ""
+    """Sandbox and machine that it holds for, as `here` says it."""
+
+
+def here(rooms: RoomMaker) -> str:
+    """What an outcome depends on beside the task: the kind of sandbox, and the machine by name and architecture."""
+    return f"{rooms.kind} on {platform.node()} ({platform.machine()})"
 
 
 def validate(
@@ -44,16 +53,24 @@ def validate(
     on_each: Callable[[Validation], None],
     workers: int = 2,
 ) -> list[Validation]:
-    """Validate `tasks`, those left out that are in `done` with the same data; in the tasks' order."""
+    """Validate `tasks`, but for those that are in `done` with the same data, sandbox and machine, and did not break; in
+    the tasks' order. `on_each` is called in the caller's thread, as they end.
+    """
 
     def one(task: Task) -> Validation:
         kept = done.get(task.id)
-        found = kept if kept and kept.data_hash == task.data_hash else validated(task, rooms, timeout)
-        on_each(found)
-        return found
+        if kept and (kept.data_hash, kept.where) == (task.data_hash, here(rooms)) and kept.empty != "error":
+            return kept
+        return validated(task, rooms, timeout)
 
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(one, tasks))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        running = [pool.submit(one, task) for task in tasks]
+        for ended in as_completed(running):
+            on_each(ended.result())
+        return [each.result() for each in running]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C or an error: those that run end, no other begins
 
 
 def validated(task: Task, rooms: RoomMaker, timeout: float) -> Validation:
@@ -64,11 +81,13 @@ def validated(task: Task, rooms: RoomMaker, timeout: float) -> Validation:
             for patch in (b"", task.instance.patch.encode())
         )
     except (InfrastructureError, AemEnvError, DataError) as error:
-        return Validation(task.id, task.data_hash, False, "error", "error", 0.0, f"{type(error).__name__}: {error}")
+        why = f"{type(error).__name__}: {error}"
+        return Validation(task.id, task.data_hash, False, "error", "error", 0.0, why, here(rooms))
     seconds = sum(empty.seconds.values()) + sum(gold.seconds.values())
     valid = empty.verdict == "unresolved" and gold.resolved
     note = "" if valid else _why(empty, gold)
-    return Validation(task.id, task.data_hash, valid, empty.verdict, gold.verdict, round(seconds, 2), note)
+    verdicts = empty.verdict, gold.verdict
+    return Validation(task.id, task.data_hash, valid, *verdicts, round(seconds, 2), note, here(rooms))
 
 
 def read_outcomes(path: Path) -> dict[str, Validation]:
@@ -84,7 +103,7 @@ def write_outcomes(path: Path, found: Iterable[Validation]) -> None:
     """One line of JSON each, whole or not at all."""
     lines = "".join(json.dumps(asdict(each)) + "\n" for each in found)
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.new")
+    work = path.with_name(f".{path.name}.{os.getpid()}.new")
     work.write_text(lines, encoding="utf-8")
     work.replace(path)
 

@@ -2,14 +2,15 @@
 
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aem_envs.swebench import output
 from aem_envs.swebench.actions import Command, Edit, EditError, Submit
-from aem_envs.swebench.sandbox.api import Limits, Sandbox, SandboxError
+from aem_envs.swebench.sandbox.api import Limits, Sandbox, SandboxError, SandboxMissingError
 
 _LOOK = "if [ -L {0} ]; then exit 93; elif [ -f {0} ]; then exit 0; elif [ -e {0} ]; then exit 93; else exit 94; fi"
-_PLACE = "mkdir -p -- {folder} && cat -- /tmp/.aem-edit > {path}; code=$?; rm -f /tmp/.aem-edit; exit $code"
+_PLACE = 'mkdir -p -- {folder} && cat -- "$TMPDIR/.aem-edit" > {path}; code=$?; rm -f "$TMPDIR/.aem-edit"; exit $code'
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Workplace:
         """Apply a patch that `diff` gave; whether it could be. Raises `SandboxError`."""
         if not patch:
             return True
-        self.sandbox.put("/tmp/.aem-patch", patch)
-        command = "git apply --whitespace=nowarn /tmp/.aem-patch; code=$?; rm -f /tmp/.aem-patch; exit $code"
+        self.sandbox.put(f"{self.sandbox.scratch}/.aem-patch", patch)
+        command = 'git apply --whitespace=nowarn "$TMPDIR/.aem-patch"; code=$?; rm -f "$TMPDIR/.aem-patch"; exit $code'
         return self.sandbox.run(command, timeout=60).exit_code == 0
 
     def close(self) -> None:
@@ -94,7 +95,7 @@ class Workplace:
 
     def _place(self, path: str, text: str) -> None:
         try:
-            self.sandbox.put("/tmp/.aem-edit", text.encode())
+            self.sandbox.put(f"{self.sandbox.scratch}/.aem-edit", text.encode())
         except SandboxError as error:  # the agent may have filled its disk
             raise EditError(f"{path} cannot be written: {error}") from error
         name = shlex.quote(_plain(path))
@@ -104,16 +105,19 @@ class Workplace:
             raise EditError(f"{path} cannot be written: {' '.join(done.output.split())[-200:]}")
 
 
-def works(sandbox: Sandbox) -> bool:
+def works(open_room: Callable[[], Sandbox]) -> bool:
     """Whether a room that nobody has been in opens, runs a command and tells its changes; it is closed again. Where it
     does, a like room that broke was broken by what was done in it."""
+    sandbox = None
     try:
+        sandbox = open_room()
         sandbox.start()
         return sandbox.run("true", timeout=60).exit_code == 0 and sandbox.diff() == b""
-    except SandboxError:
+    except (SandboxError, SandboxMissingError):
         return False
     finally:
-        sandbox.close()
+        if sandbox is not None:
+            sandbox.close()
 
 
 def _plain(path: str) -> str:

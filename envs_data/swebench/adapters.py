@@ -97,7 +97,10 @@ def read_row(fields: Fields, completion: Completion, dataset: str | None = None)
     found = dataset or family(fields)
     if found == "swebench" and not (fields.has("eval_script") or fields.has("log_parser")):
         found = "swebench-4"
-    return ADAPTERS[found](fields, completion)
+    instance = ADAPTERS[found](fields, completion)
+    if not instance.FAIL_TO_PASS:
+        raise fields.fault("FAIL_TO_PASS", "at least one test: without one, any patch would solve it", [])
+    return instance
 
 
 def _check_paths(fields: Fields, name: str, diff: str) -> None:

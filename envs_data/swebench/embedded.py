@@ -96,13 +96,6 @@ def manifest_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def task_hash(task_id: str) -> str:
-    """16 hex digits that stand for all that one task is: repository, fault, issue, tests. Raises `UnknownTaskError`."""
-    package, _ = _row(task_id)
-    whole = json.dumps([instance(task_id).row(), package.sha256], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]
-
-
 def data_folder() -> Path:
     """Where the manifest lies: NAME.json for every package, and NOTICES.txt with their licences."""
     return Path(str(resources.files("envs_data.swebench") / "data"))

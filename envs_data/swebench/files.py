@@ -13,7 +13,7 @@ SUFFIXES = (".parquet", ".jsonl", ".json")
 MAX_JSON = 1 << 30
 """Bytes of a JSON file, which is read at once; JSONL and parquet may be of any size."""
 MAX_ROW = 1 << 28
-"""Characters of a JSONL row, bytes of a parquet file's row group divided by its rows."""
+"""Characters of a JSONL row."""
 MAX_GROUP = 1 << 32
 """Bytes of a row group of a parquet file, unpacked."""
 _SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(-[0-9a-f]+)?")

@@ -221,6 +221,7 @@ def _outcome(failure: Failure) -> str:
 def clean(text: str) -> str:
     """Without what differs from run to run or from machine to machine: addresses, places of files, numbers of lines."""
     text = re.sub(r"\bat 0x[0-9a-f]+", "at 0x…", text)
+    text = re.sub(r"(?<!\w)(?:/[\w.+-]+)+/\d+(?![\w.+/-])", "…", text)  # names that a test draws, in whatever folder
     text = re.sub(r"(?:/[\w.+-]+){2,}/([\w.+-]+)", r"\1", text)
     text = re.sub(r"(\w+\.py):\d+", r"\1", text)
     return re.sub(r"(?i)\bline \d+", "line …", text)

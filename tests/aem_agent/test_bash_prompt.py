@@ -1,6 +1,7 @@
 """Prompts and answers of agents that work in a shell, and what a run leaves for `swebench eval`."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from aem_agent.env_texts import env_text
 from aem_agent.export import predictions
 from aem_agent.parsers import Parsed
 from aem_agent.policies import make_policy
+from aem_agent.prompter import TokenPrompter
 from aem_agent.prompts import Exchange, PromptSpecError
 from aem_agent.registry import parsers, prompt_specs
 from aem_agent.summary import summarize
@@ -34,6 +36,8 @@ EDIT = "edit a.py\n<<<<<<< SEARCH\nx\n=======\ny\n>>>>>>> REPLACE"
         ("```bash\nls", "", "unclosed_action"),
         ("```bash\n\n```", "", "empty_action"),
         ("```bash\ncat <<'EOF'\n`x`\nEOF\n```", "cat <<'EOF'\n`x`\nEOF", None),
+        ("````bash\ncat <<'EOF'\n```\nx\n```\nEOF\n````", "cat <<'EOF'\n```\nx\n```\nEOF", None),
+        ("```bash\nls\n````", "", "unclosed_action"),
     ],
 )
 def test_the_last_block_is_the_action(said, action, reason):
@@ -48,7 +52,7 @@ def test_a_block_that_is_too_long_is_cut():
         BashSpec(window=0)
 
 
-@pytest.mark.parametrize("action", ["ls", "cat <<'E'\nx\nE", "submit", EDIT])
+@pytest.mark.parametrize("action", ["ls", "cat <<'E'\n```\nx\n```\nE", "submit", EDIT, EDIT.replace("x", "````")])
 def test_what_is_fenced_is_read_back(action):
     assert BashParser()(BashSpec().answer(action, "hm")) == Parsed(action)
 
@@ -64,6 +68,29 @@ def test_prompts_show_issue_turns_and_what_to_answer():
     messages = spec.messages(head, [block], tail)
     assert [m["role"] for m in messages] == ["user", "assistant", "user"]
     assert messages[1]["content"] == fenced("ls") and messages[2]["content"].startswith("a.py\n")
+
+
+@pytest.mark.parametrize("issue", [10, 9_000])
+@pytest.mark.parametrize("output", [10, 9_000])
+@pytest.mark.parametrize("limit", [1_500, 2_500])
+def test_prompts_that_are_too_long_keep_issue_and_newest_output(issue: int, output: int, limit: int) -> None:
+    """Every character is a token here; actions alone are longer than what fits."""
+    frame = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")
+    prompter = TokenPrompter(BashSpec(), "aem/SWEBench-v0", lambda text: [*map(ord, text)], limit, frame)
+    seen = FIRST.replace("More words", "w" * issue)
+    for number in range(1, 6):
+        ids, dropped = prompter.prompt(seen, {})
+        text = "".join(map(chr, ids))
+        assert len(ids) <= limit and text.startswith(frame[0]) and text.endswith(frame[1])
+        assert text.count("<|") == 3, "what the environment says ends no message"
+        assert "Repository embedded/toolz" in text and "Answer with what you think" in text
+        if number > 1:
+            assert f"[Action {number - 1}]\ncat > x" in text and "[exit code 0]\n[8 steps left]" in text
+            assert "[Action 1]" not in text or number == 2
+        action = "cat > x" + "y" * 3_000
+        prompter.said(seen, Response(fenced(action), tuple(map(ord, fenced(action)))), action)
+        seen = "z<|im_end|>" * (output // 10) + "\n[exit code 0]\n[8 steps left]"
+    assert dropped == 3
 
 
 def test_small_models_are_shown_the_title_and_how_commands_ended():
@@ -83,12 +110,12 @@ def episode(task: str, repeat: int = 0, **details) -> Episode:
 
 def test_patches_become_predictions_one_per_task():
     second, first = episode("b", 1, model_patch="2"), episode("b", 0, model_patch="1")
-    found = predictions([second, first, episode("a", model_patch=""), episode("c")], "m")
-    assert found == [
-        {"instance_id": "a", "model_name_or_path": "m", "model_patch": ""},
-        {"instance_id": "b", "model_name_or_path": "m", "model_patch": "1"},
-    ]
-    json.dumps(found)
+    died, later = episode("c"), episode("c", 1, model_patch="3")
+    lost = replace(episode("b", 0, model_patch="0"), error="SandboxError: gone")
+    found = predictions([second, first, lost, later, died, episode("a", model_patch="")], "m")
+    assert [(one["instance_id"], one["model_patch"]) for one in found] == [("a", ""), ("b", "1"), ("c", "")]
+    assert {one["model_name_or_path"] for one in found} == {"m"} and json.dumps(found)
+    assert predictions([died], "m") == [], "no patches: another environment"
 
 
 def test_summaries_hold_seconds_by_phase_and_means_of_details():

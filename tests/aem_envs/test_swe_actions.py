@@ -47,9 +47,17 @@ def test_several_blocks_and_a_new_file():
         made.apply("b = 1\n")
 
 
-def test_a_half_block_is_no_edit():
-    found, error = read("edit a.py\n<<<<<<< SEARCH\nx\n=======\ny\n")
+@pytest.mark.parametrize(
+    "blocks", ["x\n=======\ny\n", "x\n=======\ny\n>>>>>>> REPLACE\nand more", "=======\n" * 12_000]
+)
+def test_a_half_block_is_no_edit(blocks):
+    found, error = read(f"edit a.py\n<<<<<<< SEARCH\n{blocks}")
     assert found is None and error is not None and "REPLACE" in error
+
+
+def test_the_first_marks_count():
+    edit, _ = read("edit a.rst\n<<<<<<< SEARCH\nT\n=======\nU\n=======\n<<<<<<< SEARCH\n>>>>>>> REPLACE")
+    assert isinstance(edit, Edit) and edit.blocks == (("T\n", "U\n=======\n<<<<<<< SEARCH\n"),)
 
 
 def test_long_output_keeps_head_and_tail_and_says_what_is_missing():
@@ -98,6 +106,8 @@ def test_changes_of_tests_and_of_how_they_run_do_not_count(path, dropped):
 def test_what_the_task_itself_says_comes_first():
     rule = Protection(tests=frozenset({"checks/one.py"}), gold=frozenset({"tests/tools.py"}), sources=("src",))
     assert rule.drops(Change("checks/one.py", False, False))
+    folder = Protection(tests=frozenset({"checks"}))
+    assert folder.drops(Change("checks/one.json", True, False)) and not folder.drops(Change("checks2", True, False))
     assert not rule.drops(Change("tests/tools.py", False, False)), "the gold patch changes it: it is the task"
     assert rule.drops(Change("docs/a.rst", False, False)) and not rule.drops(Change("src/a.py", False, False))
     assert rule.drops(Change("src/a.py", False, link=True)) and rule.drops(Change("tests/tools.py", False, link=True))
@@ -122,7 +132,23 @@ def test_changes_are_read_as_git_prints_them():
 
 
 def test_paths_of_a_patch():
-    patch = (
-        "--- a/x/y.py\n+++ b/x/z.py\n@@ -1 +1 @@\n-a\n+b\n--- /dev/null\n+++ b/new\nrename from old\nrename to newer\n"
-    )
-    assert touched(patch) == {"x/y.py", "x/z.py", "new", "old", "newer"}
+    patch = """diff --git "a/x\\303\\251.py" "b/x\\303\\251.py"
+--- "a/x\\303\\251.py"
++++ "b/x\\303\\251.py"
+@@ -1 +1 @@
+-a
++b
+diff --git a/o.py b/n.py
+similarity index 100%
+rename from o.py
+rename to n.py
+diff --git a/new.py b/new.py
+new file mode 100644
+--- /dev/null
++++ b/new.py
+@@ -0,0 +1 @@
++x
+"""
+    assert touched(patch) == {"xé.py", "o.py", "n.py", "new.py"}
+    assert touched("--- a/x/y.py\n+++ b/x/z.py\nno hunk\n") == {"x/y.py", "x/z.py"}
+    assert touched("") == frozenset()

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from dataclasses import replace
+from threading import Event
 
 import pytest
-from swe_tasks import a_task, need_local, tasks
+from swe_tasks import a_task, need_local, rooms, tasks
 
 from aem_envs.swebench import data_commands, validate
 from aem_envs.swebench.validate import BadValidationError, Validation, read_outcomes, write_outcomes
@@ -66,23 +68,71 @@ def test_validation_tells_sound_from_unsound_and_keeps_what_it_found(capsys, tmp
     assert run(capsys, "validate", "--instance", a_task().id, "--out", out)[0] == 0
     monkeypatch.undo()
     other = a_task().instance
-    broken = Validation(a_task().id, "0" * 16, True, "unresolved", "resolved", 1.0)
+    broken = Validation(a_task().id, "0" * 16, True, "unresolved", "resolved", 1.0, where=validate.here(rooms()))
     write_outcomes(out, [broken])
     assert run(capsys, "validate", "--instance", other.instance_id, "--out", out)[0] == 0
     assert read_outcomes(out)[a_task().id].data_hash == a_task().data_hash, "of other data: it was done again"
 
 
+def test_outcomes_hold_for_one_kind_of_sandbox_and_what_broke_is_tried_again(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEM_CACHE", str(tmp_path))
+    graded = []
+
+    def validated(task, rooms, timeout):
+        graded.append(task.id)
+        broke = len(graded) == 2
+        verdicts = ("error", "error") if broke else ("unresolved", "resolved")
+        return Validation(task.id, task.data_hash, not broke, *verdicts, 1.0, where=validate.here(rooms))
+
+    monkeypatch.setattr(validate, "validated", validated)
+    out, one = tmp_path / "valid.jsonl", ("--instance", a_task().id, "--workers", 8)
+    assert run(capsys, "validate", *one, "--out", out)[0] == 0
+    assert run(capsys, "validate", *one, "--out", out, "--sandbox", "docker")[0] == 1
+    assert run(capsys, "validate", *one, "--out", out, "--sandbox", "docker")[0] == 0
+    assert len(graded) == 3, "another sandbox, then what broke there"
+    assert run(capsys, "validate", *one, "--out", out, "--sandbox", "docker")[0] == 0 and len(graded) == 3
+    code, said = run(capsys, "validate", "--split", "dev", "--workers", 8, "--json")
+    told = json.loads(said.out)
+    assert code == 0 and [row["instance_id"] for row in told] == list(tasks().ids("dev"))
+    assert read_outcomes(tmp_path / "swebench" / "validated.jsonl").keys() == set(tasks().ids("dev"))
+
+
+def test_nothing_more_is_graded_after_an_interruption(monkeypatch):
+    graded, never = [], Event()
+
+    def validated(task, rooms, timeout):
+        graded.append(task.id)
+        never.wait(0.5 if len(graded) > 1 else 0.0)
+
+    monkeypatch.setattr(validate, "validated", validated)
+    several = [tasks().find(task_id) for task_id in tasks().ids("dev")]
+
+    def interrupted(found):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validate.validate(several, rooms(), timeout=1.0, done={}, on_each=interrupted, workers=1)
+    assert len(graded) < len(several)
+
+
+def test_downloads_go_below_the_folder_of_all_sets(capsys, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("envs_data.swebench.download.download", lambda to, name, **how: asked.append(to) or [])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SWEBENCH_DATA", str(tmp_path / "rows.jsonl"))
+    assert run(capsys, "download", "lite")[0] == 0
+    assert run(capsys, "download", "lite", "--to", tmp_path / "sets")[0] == 0
+    assert asked == [tmp_path / ".cache/swebench/lite", tmp_path / "sets/lite"]
+
+
 @pytest.mark.slow
 def test_a_gold_patch_that_is_none_is_not_valid():
     need_local()
-    from dataclasses import replace
-
-    from swe_tasks import rooms
-
     task = a_task()
     wrong = replace(task, instance=replace(task.instance, FAIL_TO_PASS=("test_inflection.py::test_none_such",)))
     wrong = replace(wrong, data_hash=task.data_hash)
     found = validate.validated(wrong, rooms(), 60)
+    assert found.where == validate.here(rooms())
     assert (found.valid, found.empty, found.gold) == (False, "unresolved", "unresolved")
     assert "test_none_such" in found.note
 

@@ -12,7 +12,7 @@ from aem_envs.core import BadOptionError, ResetNeededError
 from aem_envs.swebench import env as env_module
 from aem_envs.swebench.expert import LineExpert, apply_commands, sed_commands
 from aem_envs.swebench.grading import Grade
-from aem_envs.swebench.sandbox import SandboxError
+from aem_envs.swebench.sandbox import SandboxError, SandboxMissingError
 from envs_data.errors import DataError
 
 pytest.importorskip("swebench")
@@ -108,6 +108,58 @@ def test_what_breaks_truncates_with_a_reason_and_is_no_zero(env, monkeypatch):
     env.step("echo x > x.txt")
     monkeypatch.setattr(env_module, "grade", fail)
     assert env.step("submit")[4]["truncation_reason"] == "infra:SandboxError: gone"
+
+
+@slow
+def test_what_an_agent_breaks_is_no_fault_of_the_machine(env, monkeypatch):
+    """The room broke, and a fresh one does not: the episode ends, and is not played again."""
+    env.reset(seed=1, options=FIX)
+    monkeypatch.setattr(env.sandbox, "run", fail)
+    _, reward, terminated, truncated, info = env.step("ls")
+    assert (reward, terminated, truncated, info["truncation_reason"]) == (0.0, False, True, "sandbox_died")
+    env.reset(seed=1, options=FIX)
+    monkeypatch.setattr(env.sandbox, "diff", fail)
+    _, reward, terminated, truncated, info = env.step("submit")
+    assert (reward, terminated, truncated, info["details"]["verdict"]) == (0.0, True, False, "patch_unreadable")
+
+
+@slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        "touch $'\\xff'",
+        "touch $'\\xff'; head -c 20M /dev/urandom > inflection/big",
+        "chmod -R 0 .",
+        "d=$(printf 'd%.0s' {1..250}); for i in {1..40}; do mkdir $d && cd $d; done; touch f",
+        "python3 -c 'for i in range(100_000): open(str(i), \"x\")'",
+        "rm -rf .git; mkfifo .git",
+        "head -c 1G /dev/zero > inflection/full",
+    ],
+)
+def test_nothing_done_in_the_repository_looks_like_a_broken_machine(env, command):
+    env.reset(seed=1, options=FIX)
+    env.step(f"echo >> inflection/__init__.py; {command}")
+    _, reward, terminated, truncated, info = env.step("submit")
+    assert (reward, terminated, truncated) == (0.0, True, False), info["truncation_reason"]
+    assert info["details"]["verdict"] in (
+        "unresolved",
+        "no_patch",
+        "patch_refused",
+        "patch_too_large",
+        "patch_unreadable",
+    )
+
+
+@slow
+def test_a_daemon_that_is_missing_in_the_middle_is_infrastructure(env, monkeypatch):
+    env.reset(seed=1, options=FIX)
+
+    def missing(*given, **options):
+        raise SandboxMissingError("no daemon")
+
+    monkeypatch.setattr(env._rooms, "sandbox", missing)
+    env.step("echo x > x.txt")
+    assert env.step("submit")[4]["truncation_reason"] == "infra:SandboxMissingError: no daemon"
 
 
 @slow

@@ -1,13 +1,15 @@
 """Grading in fresh local sandboxes: swebench's verdict, what is dropped, what a nonce keeps out, whose fault it is."""
 
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from swe_tasks import a_task, files, fixed, graded, need_local, patch_of
+from swe_tasks import LIMITS, a_task, files, fixed, graded, need_local, patch_of, rooms
 
 from aem_envs.swebench import grading
 from aem_envs.swebench.grading import GradingError, rebuilt, with_nonces
-from aem_envs.swebench.sandbox import SandboxError
+from aem_envs.swebench.sandbox import SandboxError, make_sandbox
 
 pytest.importorskip("swebench")
 pytestmark = pytest.mark.slow
@@ -79,13 +81,65 @@ def test_a_sandbox_that_does_not_start_is_an_error(monkeypatch):
         grading.grade(task, b"x", lambda: broken(task))
 
 
+def test_a_room_that_breaks_is_tried_again_and_then_held_against_the_patch():
+    task, maker = a_task(), rooms()
+    opened = []
+
+    def fragile(times: int):
+        """Rooms of which the first so many break once a patch is in them."""
+
+        def open_room():
+            sandbox = maker.sandbox(task)
+            opened.append(sandbox)
+            number, run = len(opened), sandbox.run
+
+            def breaks(command, **options):
+                if "aem.patch" in command and number <= times:
+                    raise SandboxError("broke")
+                return run(command, **options)
+
+            sandbox.run = breaks
+            return sandbox
+
+        opened.clear()
+        return open_room
+
+    gold = task.instance.patch.encode()
+    assert grading.grade(task, gold, fragile(1), timeout=60).resolved and len(opened) == 2
+    found = grading.grade(task, gold, fragile(9), timeout=60)
+    assert (found.resolved, found.verdict, found.log, len(opened)) == (False, "sandbox_broke", "broke", 3)
+
+
+def test_names_that_are_no_text_are_dropped_like_others(tmp_path):
+    task = a_task()
+    folder = files(task, tmp_path)
+    fixed(task, folder)
+    (folder / os.fsdecode(b"\xff.py")).write_text("x = 1\n")
+    found = graded(task, patch_of(folder))
+    assert found.resolved and found.dropped == ("\ufffd.py",)
+
+
+@pytest.mark.filterwarnings("ignore::aem_envs.swebench.sandbox.local.UnsafeSandboxWarning")
+def test_without_walls_rooms_at_once_do_not_meet():
+    """At level rlimits all see one /tmp, and the repository lies elsewhere."""
+
+    def one(package: str):
+        task = a_task(package)
+        return grading.grade(task, task.instance.patch.encode(), lambda: unsafe(task), timeout=100)
+
+    def unsafe(task):
+        return make_sandbox("local", rooms().room(task), LIMITS, level="rlimits", allow_unsafe=True)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(one, ["inflection", "parse", "itsdangerous"]))
+    assert [grade.verdict for grade in found] == ["resolved"] * 3
+
+
 def test_the_tests_have_a_time_limit(tmp_path):
     task = a_task()
     folder = files(task, tmp_path)
     (folder / "inflection" / "__init__.py").write_text("while True: pass\n")
     patch = patch_of(folder)
-    from swe_tasks import rooms
-
     maker = rooms()
     found = grading.grade(task, patch, lambda: maker.sandbox(task), timeout=8)
     assert (found.resolved, found.verdict) == (False, "grade_timeout")

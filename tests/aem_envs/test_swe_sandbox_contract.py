@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from swe_rooms import any_box, box, kind, opened, repository, small_repository, start, walled  # noqa: F401
 
-from aem_envs.swebench.sandbox import SandboxError
+from aem_envs.swebench.sandbox import PatchTooLargeError, SandboxError
 
 with suppress(ImportError):
     from swe_docker import docker_base, docker_room  # noqa: F401
@@ -157,6 +157,27 @@ def test_git_of_the_room_has_no_say_in_the_diff(box, tmp_path):
     assert box.run("ls /tmp/owned", timeout=20).exit_code != 0
     assert box.run("rm -rf .git; ls -a", timeout=20).output.count(".aem") == 0
     assert box.diff() == patch, "without .git, too"
+
+
+def test_a_repository_that_was_shut_is_opened(box, tmp_path):
+    folder = pristine(box, tmp_path / "pristine")
+    saved = box.snapshot()
+    box.run("echo y > new; chmod 0 .", timeout=20)
+    assert applied(folder, box.diff())["new"] == (b"y\n", False)
+    box.run("chmod 0 /testbed 2>/dev/null || chmod 0 .", timeout=20)
+    assert box.snapshot()
+    box.run("chmod 0 /testbed 2>/dev/null || chmod 0 .", timeout=20)
+    box.restore(saved)
+    assert box.diff() == b""
+
+
+def test_a_patch_that_is_too_large_is_named(kind, opened):
+    box = opened(kind, output_bytes=100_000)
+    box.run("head -c 300000 /dev/urandom > large", timeout=20)
+    with pytest.raises(PatchTooLargeError):
+        box.diff()
+    assert box.run("rm large", timeout=20).exit_code == 0
+    assert box.diff() == b""
 
 
 def test_diff_of_an_emptied_repository(box, tmp_path):

@@ -155,3 +155,45 @@ def test_no_network(kind, box):
     assert "in\n" not in result.output.splitlines(keepends=True)
     assert "refused" in result.output or "unreachable" in result.output
     assert box.run("python3 -m http.server 8000 & sleep 0.1; exit 0", timeout=20).exit_code == 0
+
+
+_SOCKETS = """
+import os, socket
+for _ in range(20):
+    if os.fork() == 0:
+        keep = []
+        for _ in range(400):
+            keep += socket.socketpair()
+        os.read(0, 1) or __import__("time").sleep(60)
+__import__("time").sleep(60)
+"""
+
+
+@pytest.mark.parametrize("level", ["bwrap", "userns"])
+def test_memory_that_the_kernel_holds_for_sockets_counts(level, opened):
+    box = opened(f"local/{level}", memory_mb=512)
+    box.put("sockets.py", _SOCKETS.encode())
+    assert box.run("python3 sockets.py", timeout=50).stopped == "memory"
+    goes_on(level, box)
+
+
+_FAMILIES = """
+import socket
+for family in range(64):
+    try:
+        socket.socket(family, socket.SOCK_STREAM if family != 16 else socket.SOCK_RAW).close()
+        print(family, end=" ")
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("level", ["bwrap", "userns", "rlimits"])
+def test_sockets_reach_nothing_that_namespaces_do_not_part(level, opened):
+    """A virtual machine's AF_VSOCK leads to its host from every network namespace."""
+    box = opened(f"local/{level}")
+    box.put("families.py", _FAMILIES.encode())
+    found = box.run("python3 families.py; prlimit --pid 1 --nofile=5:5; echo; prlimit --nofile", timeout=20).output
+    assert set(map(int, found.splitlines()[0].split()[:1])) == {1}
+    assert {int(word) for word in found.partition("prlimit")[0].split()} <= {1, 2, 10, 16}
+    assert "not permitted" in found and "1024" in found, "one's own limits can be read"

@@ -100,7 +100,7 @@ def test_links_out_of_the_repository_are_dropped(repository):
 
 
 def test_the_script_cannot_be_read_while_tests_run(repository):
-    """The marker of the end is known to the shell alone: not to a file, a command line, an environment."""
+    """The marker of the end stands in no file, command line or environment; the shell's own memory is another matter."""
     look = """
 import glob, re
 seen = []
@@ -116,6 +116,18 @@ tell(f'LOOKED {len(found)} of {len(seen)}\\n')
     prepend(repository, TELL + look)
     log = graded(a_task(), patch_of(repository)).log
     assert "LOOKED 0 of" in log and "LOOKED 0 of 0" not in log
+
+
+def test_code_that_declares_its_tests_expected_to_fail_fails(repository):
+    file = repository / MODULE
+    file.write_text(
+        f"{file.read_text()}\nimport pytest\n"
+        "for name, one in list(globals().items()):\n"
+        "    if getattr(one, '__module__', '') == __name__:\n"
+        "        globals()[name] = lambda *a, **k: pytest.xfail('so be it')\n"
+    )
+    found = graded(a_task(), patch_of(repository))
+    assert not found.resolved and found.fail_to_pass == 0 and "XFAIL" not in found.log
 
 
 def test_exit_with_a_failure_and_no_results_is_not_resolved(repository):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,9 +87,13 @@ def test_unknown_names_are_refused() -> None:
             instance(name)
 
 
-def test_hashes_stand_for_contents() -> None:
-    assert re.fullmatch(r"[0-9a-f]{16}", embedded.manifest_hash())
-    assert len({embedded.task_hash(task_id) for task_id in ALL[:40]}) == 40
+def test_a_hash_stands_for_the_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = embedded.manifest_hash()
+    shutil.copytree(embedded.data_folder(), tmp_path / "data")
+    monkeypatch.setattr(embedded, "data_folder", lambda: tmp_path / "data")
+    assert re.fullmatch(r"[0-9a-f]{16}", first) and embedded.manifest_hash.__wrapped__() == first
+    (tmp_path / "data/toolz.json").write_bytes((tmp_path / "data/toolz.json").read_bytes() + b" ")
+    assert embedded.manifest_hash.__wrapped__() != first
 
 
 def test_a_damaged_manifest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,7 @@ def test_lists_of_tests_as_lists_json_and_python(tmp_path: Path) -> None:
         ({"FAIL_TO_PASS": "{'a': 1}"}, "field 'FAIL_TO_PASS'"),
         ({"FAIL_TO_PASS": [["a"]]}, "field 'FAIL_TO_PASS' is a list; expected test names"),
         ({"FAIL_TO_PASS": ["a" * 10_001]}, "field 'FAIL_TO_PASS'"),
+        ({"FAIL_TO_PASS": "[]"}, "field 'FAIL_TO_PASS' .*at least one test"),
         ({"PASS_TO_PASS": ["\ud83d"]}, "field 'PASS_TO_PASS'"),
         ({"version": {"a": 1}}, "field 'version' is an object"),
         ({"problem_statement": None}, "field 'problem_statement' is absent"),

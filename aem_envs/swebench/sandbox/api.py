@@ -84,6 +84,8 @@ class Sandbox(Protocol):
     """How commands are kept in: `bwrap`, `userns`, `rlimits`, `docker`, `fake`; set by `start`."""
     repository: str
     """Where the repository lies, as commands see it."""
+    scratch: str
+    """Folder for temp files, as commands see it (their TMPDIR): of this room alone."""
 
     def start(self) -> None:
         """Open the room, with a fresh copy of its repository.

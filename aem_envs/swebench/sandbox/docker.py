@@ -48,6 +48,7 @@ class DockerSandbox:
     """
 
     repository = REPOSITORY
+    scratch = "/tmp"
 
     def __init__(
         self, room: Room, limits: Limits | None = None, *, user: str | None = None, timeout: float = 120.0

@@ -29,7 +29,7 @@ class FakeSandbox:
         A command that a dict does not have gives exit code 127.
         """
         self.room, self.limits = room, limits or Limits()
-        self.isolation, self.repository = "", REPOSITORY
+        self.isolation, self.repository, self.scratch = "", REPOSITORY, "/tmp"
         self.files: dict[str, bytes] = {}
         self.ran: list[str] = []
         """Every command, in order."""

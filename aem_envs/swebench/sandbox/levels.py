@@ -27,6 +27,7 @@ class Opened:
 
     runner: Runner
     repository: str
+    scratch: str
     uid: int | None
     marker: str
     folder: Path | None = None
@@ -58,7 +59,7 @@ def _with_walls(room: Room, limits: Limits, marker: str, by_bubblewrap: bool) ->
         if uid is not None:
             users.give_back(uid)
         raise
-    return Opened(runner, REPOSITORY, uid, marker)
+    return Opened(runner, REPOSITORY, "/tmp", uid, marker)
 
 
 def _bwrap(room: Room, limits: Limits, marker: str) -> Opened:
@@ -78,12 +79,12 @@ def _rlimits(room: Room, limits: Limits, marker: str) -> Opened:
         folder.chmod(0o711)
         (folder / "work").mkdir(mode=0o711)
         places, copies = _places(room, folder, uid)
-        real = Room(env={name: _replaced(value, places) for name, value in room.env.items()})
+        repository = str(folder / "repository")
+        real = Room(env={name: _replaced(value, places | {REPOSITORY: repository}) for name, value in room.env.items()})
         python = Python().folder if uid is None or _open_to_all(Python().folder) else None
         env = environment(real, f"{folder}/tmp/home", f"{folder}/tmp", python) | {MARKER: marker}
         if tools := places.get("/opt/aem"):
             env["PATH"] = f"{tools}/bin:{env['PATH']}"
-        repository = str(folder / "repository")
         inside = {"repository": repository, "pristine": str(room.repository), "work": f"{folder}/work"}
         house = _house(limits, uid, env, own_pids=False, **inside)
         copies += [[str(room.repository), repository, True]]
@@ -93,7 +94,7 @@ def _rlimits(room: Room, limits: Limits, marker: str) -> Opened:
         if uid is not None:
             users.give_back(uid)
         raise
-    return Opened(runner, repository, uid, marker, folder)
+    return Opened(runner, repository, f"{folder}/tmp", uid, marker, folder)
 
 
 LEVELS: dict[str, Callable[[Room, Limits, str], Opened]] = {"bwrap": _bwrap, "userns": _userns, "rlimits": _rlimits}

@@ -56,7 +56,7 @@ class LocalSandbox:
         if level is not None:
             one_of("level", level, list(LEVELS))
         self.room, self.limits = room, limits or Limits()
-        self.isolation, self.repository = "", REPOSITORY
+        self.isolation, self.repository, self.scratch = "", REPOSITORY, "/tmp"
         self._levels = LEVELS if level is None else (level,)
         self._unsafe = allow_unsafe
         self._opened: Opened | None = None
@@ -68,7 +68,7 @@ class LocalSandbox:
         reap_once()
         self.isolation = self._choose()
         opened = LEVELS[self.isolation](self.room, self.limits, f"{owner_mark()}:{next(_numbers)}")
-        self._opened, self.repository = opened, opened.repository
+        self._opened, self.repository, self.scratch = opened, opened.repository, opened.scratch
         self._finalizer = weakref.finalize(self, opened.close)
 
     def _choose(self) -> str:
@@ -144,8 +144,8 @@ class LocalSandbox:
             raise SandboxError(f"{message['do']}: {error}") from error
         what = f"{message['do']} {message.get('path', '')}".strip()
         if answer["stopped"]:
-            error = PatchTooLargeError if (message["do"], answer["stopped"]) == ("diff", "output") else SandboxError
-            raise error(f"{what}: stopped by its limit on {answer['stopped']}")
+            kind = PatchTooLargeError if (message["do"], answer["stopped"]) == ("diff", "output") else SandboxError
+            raise kind(f"{what}: stopped by its limit on {answer['stopped']}")
         if answer["status"] != 0:
             said = output[-2000:].decode(errors="replace").strip()
             raise SandboxError(f"{what}: {said or 'exit code ' + str(answer['status'])}")

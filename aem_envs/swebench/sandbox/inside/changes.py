@@ -14,6 +14,8 @@ from collections.abc import Callable
 from aem_envs.swebench.sandbox.inside.files import TOOLS, tool, walk
 
 _EXCLUDES = "__pycache__/\n*.py[cod]\n.pytest_cache/\n.hypothesis/\n"
+_LONGEST = 4000
+"""Bytes of a path that git can still take; what lies deeper is left out."""
 _SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -104,7 +106,11 @@ def link(repository: str, tree: str) -> list[str]:
     if not os.access(repository, os.R_OK | os.W_OK | os.X_OK):
         os.chmod(repository, 0o700)
     os.mkdir(tree)
-    for entry in walk(repository, skip=lambda entry: entry.name in (".git", own)):
+
+    def skipped(entry: os.DirEntry[str]) -> bool:
+        return entry.name in (".git", own) or len(os.fsencode(entry.path)) > _LONGEST
+
+    for entry in walk(repository, skip=skipped):
         name = entry.path.removeprefix(f"{repository}/")
         if entry.is_dir(follow_symlinks=False):
             os.mkdir(f"{tree}/{name}")

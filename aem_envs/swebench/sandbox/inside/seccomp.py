@@ -16,6 +16,8 @@ _MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
 """On x86_64, calls from here on are the same ones by other numbers."""
 _CLONE = {"x86_64": 56, "aarch64": 220}
+_PRLIMIT = {"x86_64": 302, "aarch64": 261}
+"""For other processes it is refused: without root, the runner is of the room's own user."""
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10, "AF_NETLINK": 16}
 """Those that network namespaces part; a virtual machine's AF_VSOCK, for one, reaches its host from all of them."""
@@ -69,6 +71,8 @@ def program(machine: str) -> bytes:
     lines += [_line(_EQUAL, _SOCKET[machine], 0, len(_FAMILIES) + 2), _line(_LOAD, _FIRST_ARGUMENT)]
     lines += [_line(_EQUAL, family, len(_FAMILIES) - place, 0) for place, family in enumerate(_FAMILIES.values())]
     lines += [_line(_RETURN, _ERRNO | errno.EAFNOSUPPORT)]
+    lines += [_line(_EQUAL, _PRLIMIT[machine], 0, 3), _line(_LOAD, _FIRST_ARGUMENT)]
+    lines += [_line(_EQUAL, 0, 1, 0), _line(_RETURN, _ERRNO | errno.EPERM)]
     lines += [_line(_EQUAL, _CLONE[machine], 0, 3), _line(_LOAD, _FIRST_ARGUMENT)]
     lines += [_line(_ANY_BIT, CLONE_NEWUSER, 0, 1), _line(_RETURN, _ERRNO | errno.EPERM)]
     return b"".join([*lines, _line(_RETURN, _ALLOW)])
