@@ -14,9 +14,10 @@ import pytest
 from small_shop import PRODUCTS, SmallCatalogue, small_shop
 
 import aem_envs
-from aem_envs import cache, sources, store
+from aem_envs import cache
 from aem_envs.cache import CacheError, CacheWarning, cache_root, shared_folder
 from aem_envs.core import AemEnvError
+from aem_envs.webshop import sources, store
 from aem_envs.webshop.search import INDEX_VERSION
 from aem_envs.webshop.store import Store, StoreError, build_store, is_sound
 from envs_data.webshop.goals import make_goals
