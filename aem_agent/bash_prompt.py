@@ -13,7 +13,7 @@ from typing import Any
 
 from aem_agent.env_texts import AnyText, EnvText, Intro
 from aem_agent.parsers import Parsed
-from aem_agent.prompts import Exchange, Parts, PromptSpecError
+from aem_agent.prompts import Exchange, Parts, PromptSpecError, unframed
 from aem_agent.types import AgentError, Message
 
 _ASK = """
@@ -58,10 +58,14 @@ class BashSpec:
             raise PromptSpecError(f"window is a number of turns from 1, or None for all, not {self.window!r}")
 
     def head(self, texts: EnvText, first: str) -> Parts:
-        return (f"You are a software engineer.\n{_safe(first.strip())}\n{_ASK}",)
+        return (f"You are a software engineer.\n{unframed(first.strip())}\n{_ASK}",)
 
     def block(self, texts: EnvText, turn: Exchange) -> Parts:
-        return f"\n[Action {turn.number}]\n", _safe(turn.action.strip()), f"\n[Output]\n{_safe(turn.came.strip())}\n"
+        return (
+            f"\n[Action {turn.number}]\n",
+            unframed(turn.action.strip()),
+            f"\n[Output]\n{unframed(turn.came.strip())}\n",
+        )
 
     def earlier(self, texts: EnvText, turn: Exchange) -> Parts:
         return ()
@@ -100,8 +104,10 @@ _OPENING = re.compile(r"(?P<fence>`{3,})(?P<kind>bash|sh|shell|edit[ \t]+[^ \t`]
 
 @dataclass(frozen=True, slots=True)
 class BashParser:
-    """The last fenced block of the response, after any `</think>`, is the action. A block ends at a fence as long as the
-    one that began it: a longer one holds text with fences of its own."""
+    """The last fenced block of the response, after any `</think>`, is the action.
+
+    A block ends at a fence as long as the one that began it: between longer ones may stand text with fences of its own.
+    """
 
     max_length: int = 100_000
     """Characters an action may have; what is longer is cut and `too_long`."""
@@ -151,8 +157,3 @@ class SwebenchText(AnyText):
     def compact(self, observation: str) -> str:
         found = _STATUS.findall(observation)
         return found[-1] if found else observation.strip()[-200:]
-
-
-def _safe(text: str) -> str:
-    """Environment text that cannot end its message: chat templates mark roles by tokens such as <|im_end|>."""
-    return text.replace("<|", "< |")

@@ -209,25 +209,25 @@ class ThinkActionSpec:
 
     def head(self, texts: EnvText, first: str) -> Parts:
         intro = texts.intro(first)
-        task = f"Your task is to: {_safe(intro.task)}\n" if intro.task else ""
-        scene = f"At the start you saw: {_safe(intro.scene)}\n" if intro.scene or not task else ""
+        task = f"Your task is to: {unframed(intro.task)}\n" if intro.task else ""
+        scene = f"At the start you saw: {unframed(intro.scene)}\n" if intro.scene or not task else ""
         return (f"You act in an environment that answers in text.\n{task}{scene}",)
 
     def block(self, texts: EnvText, turn: Exchange) -> Parts:
-        seen = f"[Observation {turn.number}: '{_safe(turn.seen.strip())}', " if turn.number > 1 else "["
-        return (f"{seen}Action {turn.number}: '{_safe(turn.action.strip())}']\n",)
+        seen = f"[Observation {turn.number}: '{unframed(turn.seen.strip())}', " if turn.number > 1 else "["
+        return (f"{seen}Action {turn.number}: '{unframed(turn.action.strip())}']\n",)
 
     def earlier(self, texts: EnvText, turn: Exchange) -> Parts:
         return ()
 
     def tail(self, texts: EnvText, number: int, observation: str, info: Mapping[str, Any]) -> Parts:
         now = f"Actions taken so far: {number - 1}. This is step {number}.\n"
-        seen = f"You now see: {_safe(observation.strip())}\n" if number > 1 else ""
+        seen = f"You now see: {unframed(observation.strip())}\n" if number > 1 else ""
         actions = info.get("admissible_actions") if self.admissible else None
         listed = f"Your admissible actions are: [{', '.join(map(repr, actions))}].\n" if actions else ""
         if actions and any(_FORM.search(action) for action in actions):
             listed += "Where an action has a name in <>, write words of your own in its place.\n"
-        return now, seen, _safe(listed), _INSTRUCTION
+        return now, seen, unframed(listed), _INSTRUCTION
 
     def say(self, texts: EnvText, action: str, observation: str) -> str:
         return action
@@ -262,7 +262,7 @@ def _line_end(turn: Exchange) -> str:
     return "" if turn.text.endswith("\n") else "\n"
 
 
-def _safe(text: str) -> str:
+def unframed(text: str) -> str:
     """Environment text that cannot end its message: chat templates mark roles by tokens such as <|im_end|>."""
     return text.replace("<|", "< |")
 

@@ -98,7 +98,9 @@ def _swebench(room: argparse.ArgumentParser) -> None:
     check.add_argument("file", nargs="?", type=Path, metavar="FILE", help="rows: as --source official --data FILE")
     check.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of one (default: 300)")
     check.add_argument("--workers", type=_number, default=2, help="at once (default: 2)")
-    check.add_argument("--out", type=Path, metavar="FILE", help="outcomes, and leave out what it holds (default: all, into the cache)")
+    check.add_argument(
+        "--out", type=Path, metavar="FILE", help="outcomes, and leave out what it holds (default: all, into the cache)"
+    )
     rows.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .jsonl file")
     rows.add_argument("--docker", action="store_true", help="prepare images, and name them in the rows")
     generate = commands.add_parser("generate", help="make embedded tasks anew, by mutation")

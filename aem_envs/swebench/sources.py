@@ -127,4 +127,7 @@ def _embedded() -> EmbeddedTasks:
 def _official(path: Path, specs: Path | None, namespace: str | None, image: str | None, stamp: int) -> OfficialTasks:
     from envs_data.swebench.rows import read_instances
 
-    return OfficialTasks(read_instances(path, specs=specs, namespace=namespace, image=image))
+    instances = read_instances(path, specs=specs, namespace=namespace, image=image)
+    if not instances:
+        raise BadOptionError(f"{path} holds no rows: name another file, or fetch it again")
+    return OfficialTasks(instances)

@@ -28,7 +28,7 @@ def read_v5(fields: Fields, completion: Completion) -> Instance:
     patch, test_patch = fields.text("patch"), fields.text("test_patch", "")
     for name, diff in (("patch", patch), ("test_patch", test_patch)):
         _check_paths(fields, name, diff)
-    image = completion.image or fields.image()
+    image = completion.image or completion.prebuilt(fields.image())
     return Instance(
         instance_id=instance_id,
         repo=fields.repo(),

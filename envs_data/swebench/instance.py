@@ -4,6 +4,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+_TEXTS = (
+    "instance_id",
+    "repo",
+    "base_commit",
+    "problem_statement",
+    "hints_text",
+    "created_at",
+    "patch",
+    "test_patch",
+    "version",
+    "image",
+    "eval_script",
+    "log_parser",
+    "eval_type",
+)
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -37,9 +53,5 @@ class Instance:
 
     def row(self) -> dict[str, Any]:
         """The instance as one row of a 5.x file."""
-        names = (
-            "instance_id repo base_commit problem_statement hints_text created_at patch test_patch version image "
-            "eval_script log_parser eval_type"
-        ).split()
         lists = {name: list(getattr(self, name)) for name in ("FAIL_TO_PASS", "PASS_TO_PASS")}
-        return {name: getattr(self, name) for name in names} | lists
+        return {name: getattr(self, name) for name in _TEXTS} | lists

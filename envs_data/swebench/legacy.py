@@ -65,6 +65,10 @@ class Completion:
             merged |= self.specs.get(key, {})
         return Spec(**merged)
 
+    def prebuilt(self, image: str) -> str:
+        """A row's own image, in the caller's namespace if one was named, as of a mirror."""
+        return f"{self.namespace}/{image.rsplit('/', 1)[-1]}" if self.namespace else image
+
     def image_for(self, fields: Fields, instance_id: str, otherwise: str) -> str:
         """The image of an instance: what the caller wants for every row, else `otherwise`.
 

@@ -53,9 +53,7 @@ def read_r2e(fields: Fields, completion: Completion) -> Instance:
     failing = tuple(name for name in wanted if before.get(name) != "PASSED")
     if not failing:
         raise fields.fault("expected_output_json", "a test that the commit makes pass", "without one")
-    image = fields.image("docker_image")
-    if completion.namespace:
-        image = f"{completion.namespace}/{image.rsplit('/', 1)[-1]}"
+    image = completion.prebuilt(fields.image("docker_image"))
     instance_id = f"{repo.rsplit('/', 1)[-1]}__{commit}"
     return Instance(
         instance_id=instance_id,

@@ -65,7 +65,7 @@ def read_swesmith(fields: Fields, completion: Completion) -> Instance:
         FAIL_TO_PASS=failing,
         PASS_TO_PASS=tuple(test for test in passing if not pytests or test.split("::", 1)[0] in files),
         version=version,
-        image=completion.image_for(fields, instance_id, spec.image or _image(fields, completion.namespace)),
+        image=completion.image_for(fields, instance_id, spec.image or _image(fields, completion)),
         eval_script=script,
         log_parser=spec.log_parser,
         eval_type=spec.eval_type or "pass_and_fail",
@@ -75,10 +75,8 @@ def read_swesmith(fields: Fields, completion: Completion) -> Instance:
     )
 
 
-def _image(fields: Fields, namespace: str | None) -> str:
-    image = fields.image("image_name")
-    if namespace:
-        return f"{namespace}/{image.rsplit('/', 1)[-1]}"
+def _image(fields: Fields, completion: Completion) -> str:
+    image = completion.prebuilt(fields.image("image_name"))
     return image if "/" in image else f"{NAMESPACE}/{image.replace('__', '_1776_')}"
 
 

@@ -112,7 +112,7 @@ def test_patches_become_predictions_one_per_task():
     second, first = episode("b", 1, model_patch="2"), episode("b", 0, model_patch="1")
     died, later = episode("c"), episode("c", 1, model_patch="3")
     lost = replace(episode("b", 0, model_patch="0"), error="SandboxError: gone")
-    found = predictions([second, first, lost, later, died, episode("a", model_patch="")], "m")
+    found = predictions([second, lost, first, later, died, episode("a", model_patch="")], "m")
     assert [(one["instance_id"], one["model_patch"]) for one in found] == [("a", ""), ("b", "1"), ("c", "")]
     assert {one["model_name_or_path"] for one in found} == {"m"} and json.dumps(found)
     assert predictions([died], "m") == [], "no patches: another environment"

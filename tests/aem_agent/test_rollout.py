@@ -307,7 +307,7 @@ class Blocking(Chain):
     barrier = threading.Barrier(8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        return "start", {"seconds": {"start": 0.25}}
+        return "start", {"seconds": {"start": 0.25, "waiting": 1.0}}
 
     def step(self, action: str) -> Any:
         self.barrier.wait(timeout=30)
@@ -319,6 +319,43 @@ def test_environments_that_wait_are_played_in_threads() -> None:
     (group,) = play(manager, chain(1), 8)
     assert [e.won for e in group.episodes] == [True] * 8
     turn = group.episodes[0].turns[0]
-    assert turn.info["details"] == {"n": 2} and turn.info["seconds"] == {"start": 0.25, "waiting": 0.5}
+    assert turn.info["details"] == {"n": 2} and turn.info["seconds"] == {"start": 0.25, "waiting": 1.5}
     assert "seconds" not in group.episodes[0].identity().turns[0].info
     asyncio.run(manager.aclose())
+
+
+class Stuck(Chain):
+    """Its step ends when the environment is closed, and not before."""
+
+    capabilities = Capabilities(blocking=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stepping, self.ended = threading.Event(), threading.Event()
+
+    def step(self, action: str) -> Any:
+        self.stepping.set()
+        assert self.ended.wait(timeout=60)
+        raise InfrastructureError("closed meanwhile")
+
+    def close(self) -> None:
+        self.ended.set()
+
+
+def test_an_episode_that_waits_is_dropped_by_closing_its_environment() -> None:
+    env = Stuck()
+    manager = RolloutManager(lambda: env, ScriptedPolicy([]))
+
+    async def dropped() -> None:
+        run = asyncio.ensure_future(manager.run(chain(1)))
+        assert await asyncio.to_thread(env.stepping.wait, 60)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert env.ended.is_set()
+        await manager.aclose()
+
+    asyncio.run(dropped())
+    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("env")]:
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "left behind"

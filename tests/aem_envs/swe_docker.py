@@ -1,6 +1,8 @@
 """Docker for tests: a room with a small prepared image, skipped with a clear word where no daemon is reachable."""
 
+import io
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -63,6 +65,23 @@ def box(docker_room):
     sandbox.start()
     yield sandbox
     sandbox.close()
+
+
+def image_with_testbed(base, folder, name, programs=()):
+    """An image as official ones are: a folder as /testbed, history and all, and (path, text) of programs beside it."""
+    api = client()
+    container = api.create_container(base, ["true"])["Id"]
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        archive.add(folder, "testbed")
+        for path, text in programs:
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text), 0o755
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    api.put_archive(container, "/", stream.getvalue())
+    repository, _, tag = name.partition(":")
+    api.commit(container, repository, tag)
+    api.remove_container(container)
 
 
 def containers(mark=None):

@@ -3,12 +3,14 @@
 import json
 import shutil
 from dataclasses import replace
-from threading import Event
+from threading import Event, current_thread, main_thread
 
 import pytest
 from swe_tasks import a_task, need_local, rooms, tasks
 
 from aem_envs.swebench import data_commands, validate
+from aem_envs.swebench.rooms import RoomMaker
+from aem_envs.swebench.sandbox import Room
 from aem_envs.swebench.validate import BadValidationError, Validation, read_outcomes, write_outcomes
 from aem_suite.data_cli import main
 from envs_data.swebench.rows import read_instances
@@ -41,10 +43,12 @@ def test_tasks_are_listed_and_counted(capsys):
         (["stats", "--source", "official", "--data", "none.jsonl"], "none.jsonl"),
         (["validate", "none.jsonl"], "none.jsonl"),
         (["ls", "--namespace", "x"], "source=official"),
+        (["validate", "empty.jsonl"], "empty.jsonl holds no rows"),
     ],
 )
 def test_wrong_use_is_said_in_one_line(capsys, monkeypatch, tmp_path, arguments, why):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
     code, said = run(capsys, *arguments)
     assert code == 2 and why in said.err and len(said.err.splitlines()) == 1
 
@@ -54,6 +58,15 @@ def test_rows_are_written_for_the_harness(capsys, tmp_path):
     written = read_instances(tmp_path / "rows.jsonl")
     assert code == 0 and [i.instance_id for i in written] == list(tasks().ids("dev")[:3])
     assert written[0].eval_script == tasks().find(written[0].instance_id).instance.eval_script
+
+
+def test_rows_name_the_images_that_grading_needs(capsys, tmp_path, monkeypatch):
+    """Those of agents lack what is hidden from them, such as R2E-Gym's tests."""
+    monkeypatch.setattr(
+        RoomMaker, "room", lambda self, task, say=None, *, grading=False: Room(image=f"{self.kind}-{grading}")
+    )
+    assert run(capsys, "rows", "--docker", "--instance", a_task().id, "--out", tmp_path / "rows.jsonl")[0] == 0
+    assert read_instances(tmp_path / "rows.jsonl")[0].image == "docker-True"
 
 
 @pytest.mark.slow
@@ -108,6 +121,7 @@ def test_nothing_more_is_graded_after_an_interruption(monkeypatch):
     several = [tasks().find(task_id) for task_id in tasks().ids("dev")]
 
     def interrupted(found):
+        assert current_thread() is main_thread(), "what keeps outcomes need not think of threads"
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

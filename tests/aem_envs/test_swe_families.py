@@ -1,13 +1,11 @@
 """Rows of every family, in images laid out as theirs are: played with the gold patch and without, in containers."""
 
-import io
 import json
-import tarfile
 from uuid import uuid4
 
 import gymnasium as gym
 import pytest
-from swe_docker import docker_base, git  # noqa: F401  # a fixture among them
+from swe_docker import docker_base, git, image_with_testbed  # noqa: F401  # a fixture among them
 
 from aem_envs.swebench.expert import apply_commands
 from aem_envs.swebench.sandbox.docker_exec import client
@@ -34,6 +32,7 @@ for file in [word for word in sys.argv[1:] if word.endswith(".py")]:
 """
 RUN = "PYTHONWARNINGS=ignore pytest -rA r2e_tests/test_1.py\n"
 CONDA = 'conda() { export AEM_CONDA="$2"; }\n'
+PROGRAMS = (("usr/local/bin/pytest", PYTEST), ("opt/miniconda3/bin/activate", CONDA))
 NAMES = {"FAIL_TO_PASS": ["tests/test_calc.py::test_two"], "PASS_TO_PASS": ["tests/test_calc.py::test_one"]}
 
 
@@ -51,7 +50,9 @@ def swebench_4(folder, image):
 
 
 def swe_gym(folder, image):
-    return {"instance_id": "iterative__dvc-1", "repo": "iterative/dvc", **row_of_swebench(folder, image)}, {"image": image}
+    return {"instance_id": "iterative__dvc-1", "repo": "iterative/dvc", **row_of_swebench(folder, image)}, {
+        "image": image
+    }
 
 
 def swe_smith(folder, image):
@@ -109,7 +110,7 @@ def furnished(docker_base, tmp_path):  # noqa: F811
 
     def make(family):
         row, spec = family(folder, image)
-        build(docker_base, folder, image)
+        image_with_testbed(docker_base, folder, image, PROGRAMS)
         (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
         options = {"source": "official", "data": str(tmp_path / "rows.jsonl")}
         if spec:
@@ -119,22 +120,6 @@ def furnished(docker_base, tmp_path):  # noqa: F811
 
     yield make
     client().remove_image(image, force=True)
-
-
-def build(base, folder, image):
-    api = client()
-    container = api.create_container(base, ["true"])["Id"]
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(folder, "testbed")
-        for name, text in (("usr/local/bin/pytest", PYTEST), ("opt/miniconda3/bin/activate", CONDA)):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(text), 0o755
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    api.put_archive(container, "/", stream.getvalue())
-    repository, _, tag = image.partition(":")
-    api.commit(container, repository, tag)
-    api.remove_container(container)
 
 
 @pytest.mark.slow

@@ -1,13 +1,11 @@
 """Official rows in a container: an image with a history, as SWE-bench's own are; nothing of the fix is left in it."""
 
-import io
 import json
-import tarfile
 from uuid import uuid4
 
 import gymnasium as gym
 import pytest
-from swe_docker import docker_base, git  # noqa: F401  # a fixture among them
+from swe_docker import docker_base, git, image_with_testbed  # noqa: F401  # a fixture among them
 
 from aem_envs.core import BadOptionError
 from aem_envs.swebench.expert import apply_commands
@@ -46,7 +44,7 @@ def rows(docker_base, tmp_path_factory):  # noqa: F811
     test_patch = git(folder, "diff") + "\n"
     git(folder, "checkout", "-q", "--", ".")
     image = f"aem-tests-official:{uuid4().hex[:12]}"
-    _image(docker_base, folder, image)
+    image_with_testbed(docker_base, folder, image)
     script = f"""#!/bin/bash
 set -uxo pipefail
 cd /testbed
@@ -80,18 +78,6 @@ git checkout {base} checks.py
     file.write_text(json.dumps(row) + "\n")
     yield file
     client().remove_image(image, force=True)
-
-
-def _image(base, folder, name):
-    api = client()
-    container = api.create_container(base, ["true"])["Id"]
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        archive.add(folder, "testbed")
-    api.put_archive(container, "/", stream.getvalue())
-    repository, _, tag = name.partition(":")
-    api.commit(container, repository, tag)
-    api.remove_container(container)
 
 
 @pytest.mark.slow

@@ -154,6 +154,7 @@ def test_r2e_rows() -> None:
     assert "answer" not in json.dumps([instance.row(), dict(instance.extra)])
     assert [file.new_path for file in read_diff(instance.patch)] == ["pkg/a.py", "pkg/new.py"]
     assert evaluation_set(instance) is None
+    assert _read(_r2e(), namespace="me").image == instance.image.replace("namanjain12/", "me/")
     blind = _read(_r2e(execution_result_content=None))
     assert set(blind.FAIL_TO_PASS) == {"TestA.test_keeps", "test_fix[a_b]"} and blind.PASS_TO_PASS == ()
 

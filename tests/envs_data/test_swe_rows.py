@@ -130,6 +130,14 @@ def test_a_field_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, ob
     assert isinstance(caught.value, DataError) and "rows.jsonl: line 1" in str(caught.value)
 
 
+def test_images_that_rows_name_are_looked_for_in_a_namespace(tmp_path: Path) -> None:
+    row = V5 | {"image": "swebench/sweb.eval.x86_64.owner_1776_name-7:latest"}
+    mirror = "registry.local:5000/mirror"
+    assert _one(tmp_path, row).image == row["image"]
+    assert _one(tmp_path, row, namespace=mirror).image == f"{mirror}/sweb.eval.x86_64.owner_1776_name-7:latest"
+    assert _one(tmp_path, row, namespace=mirror, image="mine").image == "mine"
+
+
 def test_texts_that_are_only_shown_are_repaired(tmp_path: Path) -> None:
     instance = _one(tmp_path, V5 | {"problem_statement": "a\0b \ud83d c \U0001f600", "version": 3})
     assert (instance.problem_statement, instance.version) == ("a\ufffdb \ufffd c \U0001f600", "3")

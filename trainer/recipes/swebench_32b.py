@@ -9,9 +9,10 @@ episode has the environment's 100 steps. Ours, since the papers' texts were not 
 rate, clip bounds as DAPO's, the tokens the loss is divided by, temperature of the evaluation, episodes in flight.
 
 Missing of the published protocol: its rejection sampling with twofold oversampling (groups of one outcome are skipped
-here, and not replaced), and its 64 GPUs: this trainer keeps the model on one device, where weights, gradients and
-Adam's moments of 32B parameters do not fit. Until it trains on several, this file is a description, and can be tried
-with a smaller model:
+here, and not replaced); one growing conversation per episode (the prompt `bash` is one message, which shows earlier
+turns by their actions, so that every turn is a sequence of its own, computed anew); and its 64 GPUs: this trainer
+keeps the model on one device, where weights, gradients and Adam's moments of 32B parameters do not fit. Until it trains
+on several, this file is a description, and can be tried with a smaller model:
 
     aem-train run swebench-32b --set model.path=DIR/Qwen3-32B --set device=cuda \\
         --set env.kwargs.data=DIR/r2e-gym.jsonl --set env.eval_kwargs.data=DIR/swe-bench-verified.jsonl
@@ -39,10 +40,7 @@ recipe = TrainConfig(
         eval_kwargs={"data": "swe-bench-verified.jsonl"},
     ),
     model=ModelConfig(path="Qwen3-32B", prompt="bash", max_new_tokens=4096),
-    # Prompts only grow, so that an episode is one sequence; a response is still one turn, for AEM as for the ratio.
-    rollout=RolloutConfig(
-        tasks=8, group_size=8, temperature=1.0, concurrency=64, whole_episodes=True, rewards="success", reward_scale=1.0
-    ),
+    rollout=RolloutConfig(tasks=8, group_size=8, temperature=1.0, concurrency=64, rewards="success", reward_scale=1.0),
     algorithm=AlgorithmConfig(
         estimator="rloo",
         invalid_penalty=0.0,  # binary rewards
@@ -52,7 +50,7 @@ recipe = TrainConfig(
         clip_high=0.28,
         compact_filter=True,
     ),
-    # One optimiser step per RL step: 64 episodes of at most 100 responses. One episode per forward bounds the memory.
+    # One optimiser step per RL step: 64 episodes of at most 100 responses. One long turn per forward bounds the memory.
     optimiser=OptimiserConfig(lr=1e-6, minibatch_responses=6400, micro_tokens=32_768),
     evaluation=EvaluationConfig(split="test", tasks=500, temperature=1.0),
     checkpoint=CheckpointConfig(every=10),
