@@ -24,7 +24,7 @@ from aem_envs.swebench.rooms import RoomMaker
 from aem_envs.swebench.sandbox.api import Limits, PatchTooLargeError, Sandbox, SandboxError, SandboxMissingError
 from aem_envs.swebench.sources import SourceName, open_tasks
 from aem_envs.swebench.task import Task
-from aem_envs.swebench.workplace import Acted, Workplace, refused, works
+from aem_envs.swebench.workplace import Acted, OpenRooms, Workplace, refused, works
 
 _FORMAT = "aem/SWEBench-v0"
 _FIELDS: dict[str, type] = {
@@ -114,6 +114,7 @@ class SWEBenchEnv(TextEnv):
         self._at_limit, self._train_on_evaluation = at_limit, bool(train_on_evaluation)
         kind = sandbox or ("local" if source == "embedded" else "docker")
         self._rooms = RoomMaker(source, kind, self._limits, cache, bool(allow_unsafe))
+        self._open_rooms = OpenRooms()
         self._task: Task | None = None
         self._place: Workplace | None = None
         self._patch = b""
@@ -173,6 +174,7 @@ class SWEBenchEnv(TextEnv):
         self.begin(seed)
         _, task_id = self.choose_task(options)
         self.close()
+        self._open_rooms.reopen()
         task = self._tasks.find(task_id)
         started = time.perf_counter()
         self._place = self._open(task)
@@ -225,7 +227,10 @@ class SWEBenchEnv(TextEnv):
     def _act(self, place: Workplace, action: Command | Edit | Submit) -> Acted:
         """Raises `SandboxError` where the sandbox broke and the machine is at fault, not what was done in it."""
         try:
-            return place.act(action)
+            acted = place.act(action)
+            if acted.died:
+                self._open_rooms.require()
+            return acted
         except SandboxError:
             if not self._rooms_work(place):
                 raise
@@ -245,13 +250,13 @@ class SWEBenchEnv(TextEnv):
         place.close()
         taken = time.perf_counter() - started
         task = self.task
-        found = grade(task, self._patch, lambda: self._rooms.sandbox(task, grading=True), timeout=self._times[1])
+        found = grade(task, self._patch, lambda: self._room(task, grading=True), timeout=self._times[1])
         return replace(found, seconds={"diff": taken, **found.seconds})
 
     def _rooms_work(self, place: Workplace) -> bool:
         """Whether another room of the task does what this one, which is closed, did not."""
         place.close()
-        return works(lambda: self._rooms.sandbox(self.task))
+        return works(lambda: self._room(self.task))
 
     # Snapshots
 
@@ -289,11 +294,13 @@ class SWEBenchEnv(TextEnv):
             raise BadStateError("the snapshot is of other data")
         place = None
         if found["running"]:
+            self._open_rooms.reopen()
             place = self._open(task)
             if not place.apply(patch):
                 place.close()
                 raise BadStateError("the snapshot's patch does not apply")
-        self.close()
+        if self._place is not None:
+            self._place.close()
         self._task, self._place, self._patch = task, place, patch
         self._np_random, self._seed, self._anchor = rng, found["seed"], found["anchor"]
         self._steps, self._running = found["steps"], found["running"]
@@ -302,25 +309,27 @@ class SWEBenchEnv(TextEnv):
         """All but the tasks, which are opened again, and the sandbox: its episode is found again by `set_state`."""
         plain = self.__dict__.copy()
         plain["_state"] = None if self._task is None else self.get_state()
-        for shared in ("_tasks", "_task", "_place"):
+        for shared in ("_tasks", "_task", "_place", "_open_rooms"):
             plain[shared] = None
         return plain
 
     def __setstate__(self, plain: dict[str, Any]) -> None:
         state = plain.pop("_state")
         self.__dict__.update(plain)
-        self._tasks = open_tasks(*self._opened)
+        self._tasks, self._open_rooms = open_tasks(*self._opened), OpenRooms()
         if state is not None:
             self.set_state(state)
 
     def close(self) -> None:
         """End the episode and its sandbox; harmless when repeated, also from another thread."""
         self._running = False
-        if self._place is not None:
-            self._place.close()
+        self._open_rooms.close()
 
     def _open(self, task: Task) -> Workplace:
-        return Workplace(self._rooms.sandbox(task), self._limits, self._times[0])
+        return Workplace(self._room(task), self._limits, self._times[0])
+
+    def _room(self, task: Task, *, grading: bool = False) -> Sandbox:
+        return self._open_rooms.hold(self._rooms.sandbox(task, grading=grading))
 
     def _info(self, raw: str, valid: bool | None, error: str | None, parsed: str | None) -> dict[str, Any]:
         task = self.task

@@ -158,8 +158,8 @@ def _drop(task: Task, told: str, sandbox: Sandbox) -> tuple[str, ...] | None:
 def evaluation_script(task: Task, repository: str) -> str:
     """The instance's script as it runs in a sandbox: the base commit is HEAD, the repository perhaps elsewhere."""
     script = "\n".join(spec(task.instance.row()).eval_script_list)
-    if task.instance.base_commit:
-        script = script.replace(task.instance.base_commit, "HEAD")
+    if re.fullmatch(r"[0-9a-f]{7,64}", task.instance.base_commit):
+        script = re.sub(rf"\b{task.instance.base_commit}\b", "HEAD", script)
     if repository != "/testbed":
         script = re.sub(r"/testbed(?=$|[^\w.-])", repository, script, flags=re.MULTILINE)
     return f"set -uxo pipefail\n{script}\n"
@@ -186,7 +186,11 @@ def rebuilt(log: str, nonces: dict[str, str]) -> str:
 
 
 def _judged(task: Task, patch: bytes, log: str, dropped: tuple[str, ...]) -> Grade:
-    """swebench's verdict on a log."""
+    """swebench's verdict on a log; raises `GradingError` where the row names no parser of swebench's."""
+    from swebench.harness.log_parsers import PARSER_REGISTRY
+
+    if task.instance.log_parser not in PARSER_REGISTRY:
+        raise GradingError(f"{task.id}: swebench has no log parser {task.instance.log_parser!r}: correct the row")
     report = read_log(task.instance.row(), patch.decode("utf-8", "replace"), log) or {}
     tests = report.get("tests_status")
     if tests is None:

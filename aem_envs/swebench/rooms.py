@@ -102,7 +102,8 @@ def preparation(task: Task, grading: bool) -> str:
     """What is done to the repository of an official image before its history goes: SWE-smith's bug is put in; what
     R2E-Gym hides from agents is taken out, where it is not for grading."""
     lines = []
-    if bug := str(task.instance.extra.get("setup_patch", "")):
+    bug = task.instance.extra.get("setup_patch")
+    if isinstance(bug, str) and bug:
         coded = base64.b64encode(bug.encode()).decode()
         lines.append(f"base64 -d <<<{coded} | git -C /testbed -c safe.directory=* apply --whitespace=nowarn -")
     if grading:  # evaluation scripts install into the image's own Python, which is root's

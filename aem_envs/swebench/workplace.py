@@ -1,6 +1,7 @@
 """An agent's place of work: one started sandbox, the actions done in it, and what they changed."""
 
 import shlex
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from aem_envs.swebench.sandbox.api import Limits, Sandbox, SandboxError, Sandbox
 
 _LOOK = "if [ -L {0} ]; then exit 93; elif [ -f {0} ]; then exit 0; elif [ -e {0} ]; then exit 93; else exit 94; fi"
 _PLACE = 'mkdir -p -- {folder} && cat -- "$TMPDIR/.aem-edit" > {path}; code=$?; rm -f "$TMPDIR/.aem-edit"; exit $code'
+
+
+_AT_ONCE = 3
+"""Sandboxes that an environment may have open at once: the agent's, and those of grading, one after another."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,39 @@ class Acted:
 def refused(why: str) -> Acted:
     """An action that was not done."""
     return Acted(status=f"[not done: {why}]", error=why)
+
+
+class OpenRooms:
+    """The sandboxes that an environment has open, so that another thread can end whatever it waits for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[Sandbox] = []
+        self._closed = False
+
+    def hold(self, sandbox: Sandbox) -> Sandbox:
+        """Take note of a sandbox that is about to be started. Raises `SandboxError` after `close`."""
+        with self._lock:
+            self.require()
+            self._held = [*self._held[-_AT_ONCE:], sandbox]
+        return sandbox
+
+    def require(self) -> None:
+        """Raise `SandboxError` after `close`: what died then was ended by it."""
+        if self._closed:
+            raise SandboxError("the environment was closed meanwhile")
+
+    def close(self) -> None:
+        """Close all of them, and let none be opened until `reopen`."""
+        with self._lock:
+            self._closed, held, self._held = True, self._held, []
+        for sandbox in held:
+            sandbox.close()
+
+    def reopen(self) -> None:
+        """Sandboxes may be opened again."""
+        with self._lock:
+            self._closed = False
 
 
 class Workplace:

@@ -90,7 +90,7 @@ def test_dry_run_plays_and_writes_nothing(capsys: pytest.CaptureFixture[str]) ->
             marks=pytest.mark.realengine,
         ),
         (["aem/Toy-v0", "-m", "a-training-run"], "give -m a-training-run/best"),
-        (["aem/Tyo-v0", "-m", "random"], "unknown environment 'aem/Tyo-v0'; known: aem/ALFWorld-v0, aem/SWEBench-v0, aem/Toy-v0"),
+        (["aem/Tyo-v0", "-m", "random"], "unknown environment 'aem/Tyo-v0'; known: aem/ALFWorld-v0, aem/SWEBench-v0"),
         (["aem/Toy-v0", "-m", "expert-search"], "aem/Toy-v0 has no expert 'expert-search'; it has: expert"),
         (["aem/Toy-v0", "-m", "random", "--env", "split=train"], "say --split train, not --env split=train"),
         (

@@ -1,6 +1,8 @@
 """The environment: what a step shows, how episodes end, what is left out of nothing, snapshots, experts."""
 
 import re
+import threading
+import time
 from random import Random
 
 import gymnasium as gym
@@ -245,3 +247,22 @@ def test_experts_play_only_their_environment():
     for name in ("expert", "expert-sed"):
         with pytest.raises(BadOptionError, match="SWEBench"):
             aem_envs.make_expert("aem/SWEBench-v0", name).reset(toy, observation, info)
+
+
+@slow
+def test_closing_from_another_thread_ends_what_a_step_waits_for(env, monkeypatch):
+    """Also while the tests of a submission run."""
+    env.reset(seed=1, options=FIX)
+    env.step("echo 'import time; time.sleep(300)' >> inflection/__init__.py")
+    for action in ("submit", "sleep 300"):
+        found = []
+        thread = threading.Thread(target=lambda action=action, found=found: found.append(env.step(action)))
+        thread.start()
+        time.sleep(3)
+        begun = time.monotonic()
+        env.close()
+        thread.join(60)
+        assert not thread.is_alive() and time.monotonic() - begun < 30
+        assert found[0][4]["truncation_reason"].startswith("infra:")
+        env.reset(seed=1, options=FIX)
+    assert "[exit code 0]" in env.step("true")[0]

@@ -159,3 +159,21 @@ def test_markers_carry_a_nonce_and_only_these_count():
     between = log.partition(">>>>> Start Test Output")[2].partition(">>>>> End Test Output")[0]
     assert "FAILED a" in between and ">>>>> Test Exit Code: 0" in log
     assert rebuilt(">>>>> Start Test Output", {}) == "> > > Start Test Output"
+
+
+def test_a_parser_that_swebench_does_not_have_is_named():
+    from dataclasses import replace
+
+    task = a_task()
+    odd = replace(task, instance=replace(task.instance, log_parser="parse_log_none"))
+    with pytest.raises(GradingError, match="no log parser 'parse_log_none'"):
+        graded(odd, task.instance.patch.encode())
+
+
+def test_only_the_commit_itself_becomes_head():
+    from dataclasses import replace
+
+    task = a_task()
+    script = "#!/bin/bash\ngit checkout deadbee x\necho deadbeef dead\n"
+    odd = replace(task, instance=replace(task.instance, base_commit="deadbee", eval_script=script))
+    assert grading.evaluation_script(odd, "/testbed").splitlines()[1:] == ["git checkout HEAD x", "echo deadbeef dead"]

@@ -100,7 +100,7 @@ def test_links_out_of_the_repository_are_dropped(repository):
 
 
 def test_the_script_cannot_be_read_while_tests_run(repository):
-    """The marker of the end stands in no file, command line or environment; the shell's own memory is another matter."""
+    """The marker of the end stands in no file, command line or environment; the shell's memory is another matter."""
     look = """
 import glob, re
 seen = []
