@@ -35,8 +35,8 @@ _DROP = """export GIT_LITERAL_PATHSPECS=1 GIT_CONFIG_GLOBAL=/dev/null
 paths() { [ ! -s "$TMPDIR/$1" ] || git "${@:2}" --pathspec-from-file="$TMPDIR/$1" --pathspec-file-nul; }
 paths aem.new rm -q -f && paths aem.old checkout -q HEAD
 """
-_INLINE = 60_000
-"""Bytes of a patch that fit into a command."""
+_INLINE = 40_000
+"""Bytes of a file that travels in a command; two such fit into one."""
 _RUN = 'git reset -q; script=$(cat "$TMPDIR/aem.eval"; echo .); rm -f "$TMPDIR"/aem.*; eval "${script%.}"'
 """The script is gone from the disk, and on no command line, before any code under test runs."""
 _DOUBTFUL = ("no_results", "grade_timeout", "sandbox_died", "sandbox_broke")
@@ -112,9 +112,11 @@ def _in_a_room(task: Task, patch: bytes, open_room: Callable[[], Sandbox], timeo
 def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "_Clock") -> Grade:
     dropped: tuple[str, ...] = ()
     script, nonces = with_nonces(evaluation_script(task, sandbox.repository))
-    sandbox.put(f"{sandbox.scratch}/aem.eval", script.encode())
-    if patch.strip():
-        applied = sandbox.run(_bring(patch, sandbox) + _APPLY, timeout=60)
+    bring = _bring("aem.eval", script.encode(), sandbox)
+    if not patch.strip():
+        sandbox.run(bring, timeout=60)
+    else:
+        applied = sandbox.run(bring + _bring("aem.patch", patch, sandbox) + _APPLY, timeout=60)
         if applied.exit_code != 0:
             return Grade(False, "patch_refused" if applied.exit_code == 97 else "no_results", log=applied.output)
         restored = _drop(task, applied.output, sandbox)
@@ -133,12 +135,13 @@ def _graded(task: Task, patch: bytes, sandbox: Sandbox, timeout: float, clock: "
     return grade
 
 
-def _bring(patch: bytes, sandbox: Sandbox) -> str:
-    """Commands that put the patch into a file: a short one travels in them, which spares a call."""
-    if len(patch) > _INLINE:
-        sandbox.put(f"{sandbox.scratch}/aem.patch", patch)
+def _bring(name: str, data: bytes, sandbox: Sandbox) -> str:
+    """A command that makes a file in the scratch folder: a short one travels in it, which spares a call. It has ended
+    before any code under test runs."""
+    if len(data) > _INLINE:
+        sandbox.put(f"{sandbox.scratch}/{name}", data)
         return ""
-    return f'base64 -d >"$TMPDIR/aem.patch" <<<{base64.b64encode(patch).decode()}\n'
+    return f'base64 -d >"$TMPDIR/{name}" <<<{base64.b64encode(data).decode()}\n'
 
 
 def _drop(task: Task, told: str, sandbox: Sandbox) -> tuple[str, ...] | None:
