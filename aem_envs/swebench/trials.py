@@ -21,6 +21,8 @@ _REPORT = ".aem-probe.json"
 CPU = "ulimit -t 15\n"
 """Seconds of processor time for one run of a package's tests, which takes at most three: a fault that makes it longer
 is no task, on a busy machine and on an idle one."""
+_FIXED = "fixed=; if setarch -R true 2>/dev/null; then fixed='setarch -R'; fi\n"
+"""Addresses decide the order in which sets that hold None are shown: keep them, where that is allowed."""
 SECONDS = 90.0
 """Time on the clock, for faults that make tests wait for ever."""
 
@@ -119,7 +121,8 @@ def run_probed(run_tests: RunTests, package: Package, repository: Path, files: l
     """Run `files` (all if none) under the probe, and note which lines ran or how tests failed."""
     below = "AEM_PROBE_LINES=/testbed/ " if lines else ""
     command = test_command(package, files or package.tests).replace("pytest ", "pytest -p aem_probe ", 1)
-    script = f'AEM_PROBE=/testbed/{_REPORT} {below}PYTHONPATH="$PYTHONPATH:$AEM_PROBE_FOLDER" {command}\n'
+    settings = f'AEM_PROBE=/testbed/{_REPORT} {below}PYTHONPATH="$PYTHONPATH:$AEM_PROBE_FOLDER"'
+    script = f"{_FIXED}{settings} $fixed {command}\n"
     ran = run_tests(package, repository, script, _REPORT)
     data = json.loads(ran.file) if ran.file else {"lines": {}, "failures": []}
     seen = {str(path): frozenset(map(int, numbers)) for path, numbers in data["lines"].items()}
