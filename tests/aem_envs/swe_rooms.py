@@ -35,10 +35,33 @@ def repository(folder: Path, files=FILES) -> Path:
     return folder
 
 
+PLAIN = {
+    "bwrap": "bwrap --unshare-pid --unshare-net --ro-bind / / --proc /proc --dev /dev true",
+    "userns": "unshare --user --map-root-user --mount --pid --net --fork true",
+}
+"""What has to work for a level to work, without any code of ours."""
+
+
 def needs(level: str) -> None:
     """Skip where this machine has no such level."""
-    if level != "rlimits" and (reason := probe(level)):
+    if level != "rlimits" and (reason := lacking(level)):
         pytest.skip(f"no {level} on this machine: {reason}")
+
+
+def needs_any() -> None:
+    """Skip where this machine has no local sandbox with walls."""
+    reasons = [lacking(level) for level in PLAIN]
+    if all(reasons):
+        pytest.skip(f"no local sandbox on this machine: {'; '.join(map(str, reasons))}")
+
+
+def lacking(level: str) -> str | None:
+    """Why this machine has no such level. Where it has all that the level stands on, the fault is ours, and raised."""
+    reason = probe(level)
+    if reason is not None:
+        plain = subprocess.run(["bash", "-c", PLAIN[level]], capture_output=True)
+        assert plain.returncode != 0, f"{PLAIN[level]} works here, and level {level} does not: {reason}"
+    return reason
 
 
 def local(folder: Path, level: str, limits: Limits | None = None, **room):
