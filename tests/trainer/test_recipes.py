@@ -56,6 +56,7 @@ def test_the_recipe_for_swe_bench_is_grpo_plus_plus_with_aem() -> None:
     assert algorithm.clip_high > algorithm.clip_low and algorithm.entropy_bonus == algorithm.invalid_penalty == 0
     training = dict(config.env.kwargs)
     assert training["data"] != (training | dict(config.env.eval_kwargs))["data"], "never trained on what is measured"
+    assert training["at_limit"] == "fail", "what ran into the limit is truncated, and the filter masks it"
     assert config.evaluation.every == 0, "nor chosen by it"
 
 

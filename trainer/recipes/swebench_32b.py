@@ -36,8 +36,9 @@ recipe = TrainConfig(
     description="after DeepSWE, on R2E-Gym's tasks: Qwen3-32B, GRPO++ with AEM; GPUs, Docker, model.path, data files",
     env=EnvConfig(
         "aem/SWEBench-v0",
-        kwargs={"source": "official", "data": "r2e-gym.jsonl", "sandbox": "docker"},
-        eval_kwargs={"data": "swe-bench-verified.jsonl"},
+        # In training only what is submitted counts, so that the filter masks whatever ran into the step limit.
+        kwargs={"source": "official", "data": "r2e-gym.jsonl", "sandbox": "docker", "at_limit": "fail"},
+        eval_kwargs={"data": "swe-bench-verified.jsonl", "at_limit": "grade"},
     ),
     model=ModelConfig(path="Qwen3-32B", prompt="bash", max_new_tokens=4096),
     rollout=RolloutConfig(tasks=8, group_size=8, temperature=1.0, concurrency=64, rewards="success", reward_scale=1.0),
