@@ -11,6 +11,7 @@ from aem_agent.parsers import Parser
 from aem_agent.prompts import PromptSpec
 from aem_agent.registry import parsers, prompt_specs
 from aem_agent.run_folder import write_json
+from aem_agent.trust import UntrustedRecordError, names_code
 from aem_agent.types import AgentError, Sampling
 from aem_envs.core import AemEnvError
 
@@ -37,11 +38,15 @@ class AgentConfig:
     """Tokens of prompt and response together; None: what the model takes."""
 
     @classmethod
-    def load(cls, folder: Path) -> "AgentConfig | None":
+    def load(cls, folder: Path, *, trust: bool = False, prompt: str | None = None) -> "AgentConfig | None":
         """The configuration in a model folder; None if it has none.
+
+        A `module:attribute` in it is imported and called with options of the file's, so only if `trust` is set, or for
+        the prompt spec if it is `prompt`, which the caller names.
 
         Raises:
             AgentConfigError: a damaged file, or one with unknown keys.
+            UntrustedRecordError: it names code.
         """
         file = folder / FILE
         try:
@@ -58,6 +63,13 @@ class AgentConfig:
         except (TypeError, AttributeError) as error:
             known = ", ".join(f.name for f in fields(cls))
             raise AgentConfigError(f"{file} is not a configuration of these fields: {known} ({error})") from error
+        named = {"prompt": None if config.prompt == prompt else config.prompt, "parser": config.parser}
+        found = [f"{key}={name}" for key, name in named.items() if names_code(name)]
+        if found and not trust:
+            raise UntrustedRecordError(
+                f"{file} names code that would be imported here, as you: {'; '.join(found)}. If the model is your own, "
+                "or you trust these, add --trust (in Python: trust=True)"
+            )
         config.build()
         return config
 

@@ -8,12 +8,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from aem_suite.version import ShowVersion
+
 RUN_EXAMPLES = """examples:
   aem-eval run aem/ALFWorld-v0 -m expert -n 100
   aem-eval run aem/ALFWorld-v0 -m runs/train/best -n 50 -r 4 --temperature 0.4
   aem-eval run aem/ALFWorld-v0 -m random --env source=official --split valid_seen
   aem-eval run aem/ALFWorld-v0 -m openai:NAME --base-url http://localhost:8000/v1
-  aem-eval run --resume runs/eval-...
+  aem-eval run --resume runs/eval-...            (again with --base-url, if it asked an endpoint)
 
 exit codes: 0 done; 2 wrong use or a known error; 3 errored or missing episodes remain; 130 Ctrl-C"""
 
@@ -21,6 +23,7 @@ exit codes: 0 done; 2 wrong use or a known error; 3 errored or missing episodes 
 def build_parser() -> argparse.ArgumentParser:
     """All subcommands. Options of `run` have no defaults here, so that --resume can tell what was asked for."""
     parser = argparse.ArgumentParser(prog="aem-eval", description="Evaluate policies on text environments.")
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_run(commands)
 
@@ -35,10 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument("--force", action="store_true", help="compare even if environment, split or task data differ")
     compare.add_argument("--json", action="store_true", help="print the comparison as JSON and nothing else")
 
-    view = commands.add_parser("view", help="write and open report.html, or print one episode")
-    view.add_argument("dir", type=Path)
-    view.add_argument("--no-browser", action="store_true", help="only write the report and print its path")
-    view.add_argument("--episode", type=int, metavar="N", help="print episode N (from 1, as numbered in the report)")
+    view = commands.add_parser("view", help="browse a run's episodes, or two runs side by side; or print one episode")
+    view.add_argument("dir", type=Path, help="an evaluation, or a training run")
+    view.add_argument("dir2", type=Path, nargs="?", help="another one, to be compared with the first")
+    view.add_argument("--no-browser", action="store_true", help="only write the page and print its path")
+    view.add_argument("--episode", type=int, metavar="N", help="print episode N (from 1, as numbered in the page)")
+    view.add_argument("--out", type=Path, metavar="FILE", help="the page (default DIR/view.html, DIR2/compare.html)")
 
     export = commands.add_parser("export", help="turn won episodes into training data for behaviour cloning (JSONL)")
     export.add_argument("dir", type=Path)
@@ -65,7 +70,12 @@ def _add_run(commands: Any) -> None:
         help="random, expert, expert-search (or another expert of the environment), scripted:FILE, openai:NAME, "
         "a model folder, or module:factory",
     )
-    add("--engine", metavar="NAME", help="of a model folder (default torch) or of openai:NAME; or module:Class")
+    add(
+        "--engine",
+        metavar="NAME",
+        help="of a model folder: torch (default), vllm, vllm-server; of openai:NAME: openai (chat, default), "
+        "completions; or module:Class",
+    )
     add("-n", "--tasks", type=int, metavar="TASKS", help="the first so many tasks of the split (default all)")
     add("-r", "--repeats", type=int, metavar="REPEATS", help="attempts at each task (default 1)")
     add("--split", help="default: the environment's first split that is not for training")
@@ -76,11 +86,24 @@ def _add_run(commands: Any) -> None:
     add("--max-new-tokens", type=int, metavar="N", help="per response (default: as the model was trained, else 512)")
     add("--prompt", help="name of a prompt spec, or module:attribute (default: as the model was trained)")
     add("--base-url", metavar="URL", help="endpoint of openai:NAME (default OPENAI_BASE_URL; key in OPENAI_API_KEY)")
+    add("--tokenizer", metavar="DIR", help="of openai:NAME: send token ids; the folder of the model's tokenizer")
+    add("--prices", metavar="IN,OUT", help="US dollars per million tokens of prompt and response, to sum up costs")
     add("-c", "--concurrency", type=int, default=16, metavar="N", help="episodes in flight (default 16)")
     add("--retries", type=int, default=2, help="after an infrastructure error (default 2)")
+    add("--pool", default="inline", metavar="NAME", help="where environments live: inline (here), processes, ray")
+    add("--workers", type=int, default=None, metavar="N", help="of pools (default: one per processor, at most 8)")
+    add("--step-limit", type=float, default=None, metavar="S", help="seconds of one environment step")
+    add("--episode-limit", type=float, default=None, metavar="S", help="seconds of one episode")
+    add("--memory-limit", type=float, default=None, metavar="GB", help="of one worker process")
     add("--device", default="cpu", help="of a model folder: cpu, cuda, … (default cpu)")
     add("--out", type=Path, default=None, metavar="DIR", help="run folder (default runs/eval-…)")
     add("--resume", type=Path, default=None, metavar="DIR", help="play what is missing or errored in a run folder")
+    add(
+        "--trust",
+        action="store_true",
+        default=False,
+        help="import and start what the folder of --resume or -m names: only for folders of your own, or that you know",
+    )
     add("--json", action="store_true", default=False, help="print the summary as JSON and nothing else")
     add("--dry-run", action="store_true", default=False, help="show what would be played, and play nothing")
 

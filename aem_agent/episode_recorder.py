@@ -1,5 +1,6 @@
 """What is known of an episode while it is played, and the record that it becomes."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,20 @@ class Job:
 class EpisodeRecorder:
     """What is known of a running episode."""
 
-    __slots__ = ("began", "error", "info", "job", "observation", "reason", "seed", "terminated", "truncated", "turns")
+    __slots__ = (
+        "began",
+        "error",
+        "info",
+        "job",
+        "observation",
+        "reason",
+        "seed",
+        "start_anchor",
+        "terminated",
+        "thinking",
+        "truncated",
+        "turns",
+    )
 
     def __init__(self, job: Job, seed: int) -> None:
         self.job = job
@@ -32,10 +46,18 @@ class EpisodeRecorder:
         self.info: dict[str, Any] = {}
         self.began: dict[str, float] = {}
         """Seconds of the reset by phase; recorded with those of the first turn."""
+        self.start_anchor = ""
         self.terminated = False
         self.truncated = False
         self.reason: str | None = None
         self.error: Exception | None = None
+        self.thinking = False
+        """The policy was asked, and not the environment."""
+
+    def begin(self, observation: str, info: dict[str, Any]) -> None:
+        """Note what the reset said."""
+        self.observation, self.info, self.began = observation, info, kept_seconds(info)
+        self.start_anchor = str(info.get("anchor") or "")
 
     def end(self, terminated: bool, truncated: bool) -> None:
         """Note how the episode ended; raises `InfrastructureError` if the environment says that it broke."""
@@ -73,7 +95,7 @@ class EpisodeRecorder:
             terminated=self.terminated,
             truncated=self.truncated,
             truncation_reason=self.reason,
-            error=None if self.error is None else f"{type(self.error).__name__}: {self.error}"[:ERROR_LENGTH],
+            error=None if self.error is None else error_text(self.error),
             return_=sum(turn.reward for turn in self.turns),
             won=kept.get("won", False),
             score=kept.get("score", 0.0),
@@ -81,7 +103,17 @@ class EpisodeRecorder:
             seconds=seconds,
             data_hash=str(info.get("data_hash", "")),
             engine=str(info.get("engine", "")),
+            start_anchor=self.start_anchor,
         )
+
+
+def error_text(error: BaseException) -> str:
+    """ "ErrorType: message" as it is recorded; an error that cannot even say what it is is named by its type."""
+    try:
+        said = str(error)
+    except Exception as worse:
+        said = f"(its message cannot be had: {type(worse).__name__})"
+    return f"{type(error).__name__}: {said}"[:ERROR_LENGTH]
 
 
 def kept_info(info: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +126,16 @@ def kept_info(info: dict[str, Any]) -> dict[str, Any]:
         "action_error": get("action_error"),
     }
     if details := get("details"):
-        kept["details"] = details
-    if seconds := get("seconds"):
-        kept["seconds"] = dict(seconds)
+        kept["details"] = json.loads(json.dumps(details, default=repr))  # as it will be read, and ours alone
+    if get("seconds"):
+        kept["seconds"] = kept_seconds(info)
     return kept
+
+
+def kept_seconds(info: dict[str, Any]) -> dict[str, float]:
+    """Seconds by phase; raises `InfrastructureError` if that is not what the environment gives as such."""
+    seconds = info.get("seconds") or {}
+    try:
+        return {str(phase): float(took) for phase, took in seconds.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InfrastructureError(f"info['seconds'] is not seconds by phase: {error}") from error

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import webbrowser
-from dataclasses import fields
+from dataclasses import astuple, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,28 @@ from typing import Any
 from rich.console import Console
 
 from aem_agent import comparison as comparisons
+from aem_agent import viewer
 from aem_agent.evaluate import (
     EvalConfig,
     Plan,
     comparable,
     evaluate,
     open_folder,
-    ordered_episodes,
     prepare,
     summarize_folder,
 )
 from aem_agent.export import export as export_episodes
 from aem_agent.policies import make_policy
+from aem_agent.pools import PoolLimits
+from aem_agent.prices import Prices
+from aem_agent.records import episode_at
 from aem_agent.rollout import USAGE_ERRORS
 from aem_agent.run_folder import RunFolder, differing, software_versions
 from aem_agent.summary import Summary
-from aem_agent.terminal import EvalProgress, print_comparison, print_episode, print_summary
+from aem_agent.terminal import EvalProgress, print_comparison, print_episode, print_summary, print_usage
+from aem_agent.trust import acting_in_evaluation, require_named_url, require_trust, resume_command, same_url
 from aem_envs.cli_common import CliError, parse_settings
-from aem_envs.sanitize import counted
+from aem_envs.sanitize import counted, plain
 
 INCOMPLETE = 3
 """Exit code when errored or missing episodes remain."""
@@ -53,16 +57,30 @@ def _config(args: argparse.Namespace) -> EvalConfig:
     given = {f.name: getattr(args, f.name) for f in fields(EvalConfig) if hasattr(args, f.name)}
     if "env" in given:
         given["env"] = parse_settings(given["env"])
+    if "prices" in given:
+        given["prices"] = astuple(Prices.parse(given["prices"]))
     if not args.resume and given.get("model", "").startswith("openai:"):  # recorded: a resumed run asks the same one
         given.setdefault("base_url", os.environ.get("OPENAI_BASE_URL"))
     if args.resume:
         if args.out not in (None, args.resume):
             raise CliError("--resume continues in its own folder: leave out --out")
-        stored = RunFolder.open(args.resume).config
-        given = {f.name: stored[f.name] for f in fields(EvalConfig) if f.name in stored} | given
+        given = _recorded(args, given)
     if not given.get("env_id") or not given.get("model"):
         raise CliError("say what to evaluate: aem-eval run ENV -m MODEL, or aem-eval run --resume DIR")
     return EvalConfig(**given)
+
+
+def _recorded(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
+    """The folder's configuration under what was given; raises `UntrustedRecordError` for what must be given again."""
+    stored = RunFolder.open(args.resume).config
+    command = f"aem-eval run --resume {args.resume}"
+    if not args.trust:
+        require_trust(args.resume, acting_in_evaluation(stored, named=given), command)
+    if "base_url" not in given:
+        require_named_url(args.resume, stored, command + " --trust" * args.trust)
+    elif same_url(given["base_url"], stored.get("base_url")):
+        given["base_url"] = stored["base_url"]
+    return {f.name: stored[f.name] for f in fields(EvalConfig) if f.name in stored} | given
 
 
 def _default_out(config: EvalConfig) -> Path:
@@ -78,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     config = _config(args)
     if args.concurrency < 1 or args.retries < 0:
         raise CliError("--concurrency must be at least 1 and --retries at least 0")
+    limits = _limits(args)
     plan = prepare(config)
     # refuses another configuration, or other data, before a model is loaded
     folder = open_folder(plan, args.resume, resume=True) if args.resume else None
@@ -91,8 +110,11 @@ def run(args: argparse.Namespace) -> int:
         temperature=config.temperature,
         max_new_tokens=config.max_new_tokens,
         base_url=config.base_url,
+        tokenizer=config.tokenizer,
+        prices=Prices(*config.prices) if config.prices else None,
         concurrency=args.concurrency,
         device=args.device,
+        trust=args.trust,
     )
     folder = folder or open_folder(plan, args.out or _default_out(plan.config), resume=False)
     _note_versions(folder)
@@ -104,6 +126,9 @@ def run(args: argparse.Namespace) -> int:
                 folder,
                 concurrency=args.concurrency,
                 retries=args.retries,
+                pool=args.pool,
+                workers=args.workers,
+                limits=limits,
                 on_episode=progress,
                 on_interrupt=progress.interrupted,
             )
@@ -116,10 +141,22 @@ def run(args: argparse.Namespace) -> int:
     else:
         console = _console()
         print_summary(console, result.summary, plan.config.model)
-        console.print(f"{folder.path}  (aem-eval view {folder.path})", markup=False, soft_wrap=True)
+        print_usage(console, getattr(getattr(policy, "engine", None), "usage", None))
+        shown = plain(str(folder.path))
+        console.print(f"{shown}  (aem-eval view {shown})", markup=False, soft_wrap=True)
     if result.interrupted or result.summary.errors:
-        print(f"to play the rest: aem-eval run --resume {folder.path}", file=sys.stderr)
+        again = resume_command(folder.path, folder.config, trust=args.trust)
+        print(plain(f"to play the rest: {again}"), file=sys.stderr)
     return 130 if result.interrupted else _code(result.summary)
+
+
+def _limits(args: argparse.Namespace) -> PoolLimits:
+    memory = None if args.memory_limit is None else int(args.memory_limit * 1e9)
+    given = {"workers": args.workers, "step-limit": args.step_limit, "episode-limit": args.episode_limit}
+    for name, value in (given | {"memory-limit": args.memory_limit}).items():
+        if value is not None and not value > 0:
+            raise CliError(f"--{name} must be above 0")
+    return PoolLimits(step=args.step_limit, episode=args.episode_limit, memory=memory)
 
 
 def _code(summary: Summary) -> int:
@@ -133,9 +170,9 @@ def _dry_run(plan: Plan, done: int, args: argparse.Namespace) -> int:
         return 0
     console = _console()
     for key, value in plan.record.items():
-        console.print(f"{key:<16} {value}", markup=False, soft_wrap=True)
+        console.print(plain(f"{key:<16} {value}"), markup=False, soft_wrap=True)
     first = ", ".join(task.task_id for task in plan.tasks[:3]) + (", …" if len(plan.tasks) > 3 else "")
-    console.print(f"{'task ids':<16} {first}", markup=False, soft_wrap=True)
+    console.print(plain(f"{'task ids':<16} {first}"), markup=False, soft_wrap=True)
     resumed = f": {done} done, {left} to play" if args.resume else ""
     console.print(f"{'episodes':<16} {plan.episodes}{resumed} (nothing was played now)", markup=False)
     return 0
@@ -147,7 +184,7 @@ def _note_versions(folder: RunFolder) -> None:
     now = software_versions()
     changed = [f"{k} {then.get(k)} → {now.get(k)}" for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
     if changed:
-        print(f"note: begun with other software: {', '.join(changed)}", file=sys.stderr)
+        print(plain(f"note: begun with other software: {', '.join(changed)}"), file=sys.stderr)
 
 
 def score(args: argparse.Namespace) -> int:
@@ -182,14 +219,19 @@ def view(args: argparse.Namespace) -> int:
     """`aem-eval view`."""
     folder = RunFolder.open(args.dir)
     if args.episode is not None:
-        episodes = ordered_episodes(folder)
-        if not 1 <= args.episode <= len(episodes):
-            raise CliError(f"{args.dir} has episodes 1 to {len(episodes)}, not {args.episode}")
-        print_episode(_console(), episodes[args.episode - 1], args.episode, len(episodes))
+        if args.dir2:
+            raise CliError("--episode prints an episode of one run: leave the other out")
+        records = viewer.records_in_order(folder)
+        if not 1 <= args.episode <= len(records):
+            raise CliError(f"{args.dir} has episodes 1 to {len(records)}, not {args.episode}")
+        print_episode(_console(), episode_at(*records[args.episode - 1]), args.episode, len(records))
         return 0
-    summarize_folder(folder)
-    print(folder.report_path)
-    if not args.no_browser and not webbrowser.open(folder.report_path.resolve().as_uri()):
+    if args.dir2:
+        page = viewer.write_comparison(folder, RunFolder.open(args.dir2), args.out)
+    else:
+        page = viewer.write_view(folder, args.out)
+    print(plain(str(page)))
+    if not args.no_browser and not webbrowser.open(page.resolve().as_uri()):
         print("no browser here: open the file above", file=sys.stderr)
     return 0
 
@@ -201,7 +243,7 @@ def export(args: argparse.Namespace) -> int:
     )
     # where the data went into a pipe, perhaps by way of stdout, they are all there is on it
     print(
-        f"{counted(episodes, 'episode')}, {counted(steps, 'step')} → {args.out}",
+        plain(f"{counted(episodes, 'episode')}, {counted(steps, 'step')} → {args.out}"),
         file=sys.stdout if args.out.is_file() else sys.stderr,
     )
     return 0

@@ -5,17 +5,20 @@ The order of a run: `prepare` resolves what was asked for (so that mistakes show
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aem_agent.export import predictions
+from aem_agent.pools import PoolLimits, make_pool
+from aem_agent.prices import Prices
 from aem_agent.report.evaluation import evaluation_page
 from aem_agent.rollout import RolloutManager
 from aem_agent.run_folder import RunFolder, write_atomically
+from aem_agent.run_hashes import run_hashes
 from aem_agent.summary import Summary, summarize
 from aem_agent.types import AgentError, Episode, Policy, RolloutInterruptedError, TaskRef
 from aem_envs import registration
@@ -60,6 +63,10 @@ class EvalConfig:
     """Name of a prompt spec, or "module:attribute"; None: as `make_policy` decides."""
     base_url: str | None = None
     """Of the endpoint of `openai:NAME`."""
+    tokenizer: str | None = None
+    """Of the model behind `openai:NAME`, which is then sent token ids: a local folder."""
+    prices: tuple[float, float] | None = None
+    """US dollars per million tokens of prompt and response, where an endpoint does not say what it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Plan:
     """`split` and `tasks` are set."""
     tasks: tuple[TaskRef, ...]
     hashes: dict[str, str]
-    """`tasks`: over the task ids in order; `model`: over the files of a model folder, or the script."""
+    """See `aem_agent.run_hashes`."""
 
     @property
     def env_id(self) -> str:
@@ -102,15 +109,17 @@ def make_env(config: EvalConfig) -> TextEnv:
 def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     """What two runs must share to be compared, from a recorded configuration: environment, split and settings.
 
-    A setting at its default counts as not given. Where data lie does not matter: hashes tell what they hold.
+    A setting at its default counts as not given. Where data lie does not matter: hashes tell what they hold. The module
+    of "module:EnvId" is not imported: a record may come from anywhere.
     """
     env_id = str(config.get("env_id"))
     settings = dict(config.get("env") or {})
     if config.get("max_steps") is not None:
         settings["max_steps"] = config["max_steps"]
     try:
-        defaults = {n: p.default for n, p in registration.keyword_arguments(registration.env_class(env_id)).items()}
-    except (ImportError, AemEnvError):  # a third party's, not installed here: what was given is compared as it is
+        known = registration.keyword_arguments(registration.env_class(plain_env_id(env_id)))
+        defaults = {n: p.default for n, p in known.items()}
+    except (ImportError, AemEnvError):  # a third party's, not known here: what was given is compared as it is
         defaults = {}
     given = {n: v for n, v in settings.items() if n != "data" and v is not None and v != defaults.get(n)}
     return {"env_id": plain_env_id(env_id), "split": config.get("split"), "env": given}
@@ -127,6 +136,8 @@ def prepare(config: EvalConfig) -> Plan:
         value = getattr(config, name)
         if value is not None and not value >= least:
             raise EvaluationError(f"{name.replace('_', ' ')} must be at least {least}, not {value}")
+    if config.tokenizer is not None and not Path(config.tokenizer).is_dir():
+        raise EvaluationError(f"there is no folder {config.tokenizer!r}: --tokenizer is the model's local one")
     if config.base_url and "@" in config.base_url:
         raise EvaluationError("the base URL would be recorded: put credentials into OPENAI_API_KEY, not into it")
     if "split" in config.env:
@@ -140,9 +151,7 @@ def prepare(config: EvalConfig) -> Plan:
         ids = _choose_tasks(env, split, config.tasks)
     finally:
         env.close()
-    hashes = {"tasks": _sha256("\n".join(ids).encode("utf-8", "surrogatepass"))}
-    if (path := Path(config.model.removeprefix("scripted:"))).exists():
-        hashes["model"] = files_hash(path)
+    hashes = run_hashes(ids, config.model, config.tokenizer)
     plan = Plan(replace(config, split=split, tasks=len(ids)), (), hashes)
     return replace(plan, tasks=tuple(TaskRef(plan.env_id, task_id, split) for task_id in ids))
 
@@ -159,21 +168,6 @@ def _choose_tasks(env: TextEnv, split: str, wanted: int | None) -> list[str]:
     if not ids:
         raise EvaluationError(f"split {split!r} has no task")
     return ids
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
-def files_hash(path: Path) -> str:
-    """SHA-256 over a file, or over names and contents of a model folder's configuration and weights; 16 hex digits."""
-    kinds = {".json", ".safetensors", ".txt", ".jinja"}
-    files = sorted(f for f in path.iterdir() if f.suffix in kinds) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            digest.update(f"{file.name}\0{hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,17 +217,21 @@ def evaluate(
     *,
     concurrency: int = 16,
     retries: int = 2,
+    pool: str = "inline",
+    workers: int | None = None,
+    limits: PoolLimits | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     on_interrupt: Callable[[], None] | None = None,
 ) -> Result:
     """Play what `folder` lacks, recording each episode as it ends, and sum up. Ctrl-C drains and sums up what is there.
 
-    `policy` is closed at the end. `on_episode` sees every new episode after it was recorded; `on_interrupt` is
-    called at the first Ctrl-C.
+    `policy` is closed at the end. `pool`, `workers` and `limits` are those of `aem_agent.pools.make_pool`. `on_episode`
+    sees every new episode after it was recorded; `on_interrupt` is called at the first Ctrl-C.
 
     Raises:
         RecordWriteError: the disk is full, or another process writes to the folder.
-        BadOptionError, UnknownPluginError: as `RolloutManager.run`.
+        BadOptionError, UnknownPluginError: as `RolloutManager.run`; no such pool.
+        PoolError: as `make_pool`.
     """
     with folder.writer() as writer:
 
@@ -243,8 +241,9 @@ def evaluate(
                 on_episode(episode)
 
         async def play() -> bool:
+            environments = make_pool(pool, partial(make_env, plan.config), workers=workers, limits=limits)
             manager = RolloutManager(
-                lambda: make_env(plan.config),
+                environments,
                 policy,
                 concurrency=concurrency,
                 retries=retries,
@@ -290,7 +289,8 @@ def summarize_folder(folder: RunFolder) -> Summary:
     except (KeyError, TypeError) as error:
         raise EvaluationError(f"{folder.path} is not the run of an evaluation: its config lacks {error}") from error
     episodes = ordered_episodes(folder)
-    summary = summarize(episodes, env_id=plain_env_id(env_id), split=split, planned=planned)
+    prices = Prices(*config["prices"]) if config.get("prices") else None
+    summary = summarize(episodes, env_id=plain_env_id(env_id), split=split, planned=planned, prices=prices)
     folder.write_summary(summary.to_json())
     whole = json.loads((folder.path / "config.json").read_bytes())
     folder.write_report(evaluation_page(summary, whole, episodes))

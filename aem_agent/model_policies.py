@@ -1,5 +1,7 @@
 """Policies with a model: a prompt spec, an engine and a parser. Imports no torch: engines are handed in."""
 
+import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +22,13 @@ from aem_agent.types import (
     TokenEngine,
     TokenizerLike,
 )
+
+ROUNDING = 1e-3
+"""Nats by which a log-prob may exceed 0."""
+
+_conversation_numbers = itertools.count()
+"""One for each episode of any policy: policies may share an engine, and an episode that is played again must not
+continue what the first left there."""
 
 
 class ModelPolicy:
@@ -78,18 +87,19 @@ class ModelPolicy:
 
 
 class _ModelEpisode:
-    __slots__ = ("_policy", "_prompter", "_seed", "_turn")
+    __slots__ = ("_conversation", "_policy", "_prompter", "_seed", "_turn")
 
     def __init__(self, policy: ModelPolicy, prompter: TokenPrompter, seed: int) -> None:
         self._policy = policy
         self._prompter = prompter
         self._seed = seed
         self._turn = 0
+        self._conversation = next(_conversation_numbers)
 
     async def act(self, observation: str, info: dict[str, Any]) -> Decision:
         policy, prompter = self._policy, self._prompter
         ids, dropped = prompter.prompt(observation, info)
-        request = GenerateRequest(ids, policy.sampling, turn_seed(self._seed, self._turn), conversation=self._seed)
+        request = GenerateRequest(ids, policy.sampling, turn_seed(self._seed, self._turn), self._conversation)
         self._turn += 1
         response = _checked(await policy.engine.generate(request))
         parsed = policy.parser(response.text)
@@ -152,6 +162,12 @@ def _checked(response: Response) -> Response:
         raise EngineError("the engine returned no token, not even an end token")
     for name in ("logprobs", "entropies"):
         values = getattr(response, name)
-        if values is not None and len(values) != n:
+        if values is None:
+            continue
+        if len(values) != n:
             raise EngineError(f"the engine returned {len(values)} {name} for {n} tokens")
+        if not all(map(math.isfinite, values)):
+            raise EngineError(f"the engine returned {name} that are not finite: the model's weights may have diverged")
+    if response.logprobs is not None and max(response.logprobs) > ROUNDING:
+        raise EngineError(f"the engine returned a log-prob of {max(response.logprobs):.3g}, above 0")
     return response

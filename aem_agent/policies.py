@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from aem_agent.prices import Prices
 from aem_agent.registry import policies
 from aem_agent.types import AgentError, Decision, EpisodePolicy, Policy, Response, TaskRef
 from aem_envs.plugins import UnknownPluginError, experts, make_expert
@@ -30,6 +31,7 @@ class _Choosing:
     """An episode's policy that answers with what a function chooses."""
 
     __slots__ = ("choose",)
+    waits = False  # hosts of policies need no event loop for it
 
     def __init__(self, choose: Chooser) -> None:
         self.choose = choose
@@ -46,6 +48,7 @@ def _said(action: str) -> Decision:
 
 class _Modelless:
     trainable = False
+    needs_env = False
 
     async def aclose(self) -> None:
         """Nothing to close."""
@@ -55,6 +58,7 @@ class RandomPolicy(_Modelless):
     """What the environment takes for acting without an idea (`TextEnv.random_action`)."""
 
     name = "random"
+    needs_env = True
 
     def start(self, env: Any, task: TaskRef, seed: int) -> EpisodePolicy:
         rng = Random(seed)
@@ -106,6 +110,8 @@ class ExpertPolicy(_Modelless):
     demonstrations that show mistakes and recovery.
     """
 
+    needs_env = True
+
     def __init__(self, name: str = "expert", **options: Any) -> None:
         self.name = name
         self._options = options
@@ -134,8 +140,11 @@ def make_policy(
     top_p: float | None = None,
     max_new_tokens: int | None = None,
     base_url: str | None = None,
+    tokenizer: str | None = None,
+    prices: Prices | None = None,
     concurrency: int = 16,
     device: str = "cpu",
+    trust: bool = False,
     **options: Any,
 ) -> Policy:
     """The policy that a command line's `-m` names.
@@ -151,15 +160,18 @@ def make_policy(
         temperature, top_p: None: as in `aem.json`.
         max_new_tokens: at most so many; a model trained with fewer keeps to them.
         base_url: of an OpenAI-compatible endpoint; its key comes from the environment.
+        tokenizer: of `openai:NAME`: the folder of the model's tokenizer. Token ids are then sent and sampled ones come
+            back, for which the server must be able to give them (vLLM).
+        prices: of the tokens of `openai:NAME`, where the endpoint does not say what it costs.
         concurrency: requests in flight at once, for endpoints; rows of a batch, for local models.
+        trust: import `module:attribute` that the `aem.json` of a model folder names, too; what is named here always is.
         options: of the expert or registered policy, such as `noise`.
 
     Raises:
         AgentError, AemEnvError: nothing by that name, or one that cannot be loaded.
     """
     kind, _, rest = model.partition(":")
-    if engine is not None and not (kind == "openai" or Path(model).is_dir()):
-        raise UnknownPolicyError(f"{model!r} runs on no engine: leave out {engine!r}, or give a model folder")
+    _refuse_misfits(model, engine, tokenizer)
     if kind == "scripted" and rest:
         return ScriptedPolicy.from_file(Path(rest))
     if _names_expert(model, env_id):
@@ -169,21 +181,41 @@ def make_policy(
     wanted = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     asked = {name: value for name, value in wanted.items() if value is not None}
     if kind == "openai" and rest:
-        from aem_agent.loading import endpoint_policy
-
-        return endpoint_policy(rest, engine, base_url, prompt, prompt_options, asked, concurrency, env_id)
+        server = {"base_url": base_url, "concurrency": concurrency} | ({"prices": prices} if prices else {})
+        return _endpoint(rest, engine, tokenizer, (prompt, prompt_options or {}, asked, env_id, trust), server)
     if Path(model).is_dir():
         _refuse_run_folder(Path(model))
-        from aem_agent.loading import folder_policy
+        from aem_agent.loading import Asked, folder_policy
 
-        return folder_policy(Path(model), engine, prompt, prompt_options, asked, concurrency, device, env_id)
-    if "/" in model or model.startswith("."):
-        raise UnknownPolicyError(f"there is no model folder {model!r}")
+        wish = Asked(prompt, prompt_options or {}, asked, env_id, trust)
+        return folder_policy(Path(model), engine, wish, concurrency, device)
     return _registered(model, env_id, options)
+
+
+def _refuse_misfits(model: str, engine: str | None, tokenizer: str | None) -> None:
+    """An engine or a tokenizer for what has no use for it."""
+    served = model.partition(":")[0] == "openai"
+    if engine is not None and not (served or Path(model).is_dir()):
+        raise UnknownPolicyError(f"{model!r} runs on no engine: leave out {engine!r}, or give a model folder")
+    if tokenizer is not None and not served:
+        raise UnknownPolicyError(f"{model!r} has no endpoint that takes token ids: leave out the tokenizer")
+
+
+def _endpoint(
+    name: str, engine: str | None, tokenizer: str | None, wish: tuple[Any, ...], server: Mapping[str, Any]
+) -> Policy:
+    """The model of an endpoint, spoken to by texts, or with a tokenizer by token ids; `wish`: what `Asked` takes."""
+    from aem_agent.loading import Asked, endpoint_policy, served_policy
+
+    if tokenizer is not None:
+        return served_policy(name, Path(tokenizer), engine, Asked(*wish), server)
+    return endpoint_policy(name, engine, Asked(*wish), server)
 
 
 def _registered(model: str, env_id: str | None, options: Mapping[str, Any]) -> Policy:
     """A policy by its name in the registry or as `module:factory`, checked to be one."""
+    if "/" in model or model.startswith("."):
+        raise UnknownPolicyError(f"there is no model folder {model!r}")
     try:
         made = policies.get(model)(**options)
     except UnknownPluginError as error:

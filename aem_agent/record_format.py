@@ -49,6 +49,8 @@ def _turn_line(turn: Turn) -> str:
         line += f',"policy_versions":{_encode(said.policy_versions)}'
     if said.usage is not None:
         line += f',"usage":{_encode(said.usage)}'
+    if said.cost is not None:
+        line += f',"cost":{_encode(said.cost)}'
     line += f'}},"action":{_text(turn.action)}'
     if turn.prompt_token_ids:
         line += f',"prompt_token_ids":{_encode(turn.prompt_token_ids)}'
@@ -143,6 +145,13 @@ def _tuple_of(reader: Reader, value: Any) -> tuple[Any, ...]:
     return tuple([reader(item) for item in _is(list, value)])
 
 
+def _tuple_of_one(kind: type, reader: Reader, value: Any) -> tuple[Any, ...]:
+    """As `_tuple_of`. A prompt has thousands of ids: where all are exactly of `kind`, they are not looked at singly."""
+    if type(value) is list and set(map(type, value)) <= {kind}:
+        return tuple(value)
+    return _tuple_of(reader, value)
+
+
 def _pair(value: Any) -> tuple[int, int]:
     first, second = value if isinstance(value, list) and len(value) == 2 else (None, None)
     return _int(first), _int(second)
@@ -157,8 +166,8 @@ def _finish_reason(value: Any) -> str:
 _str: Reader = partial(_is, str)
 _int: Reader = partial(_is, int)
 _bool: Reader = partial(_is, bool)
-_ids = partial(_tuple_of, _int)
-_numbers = partial(_optional, partial(_tuple_of, _number))
+_ids = partial(_tuple_of_one, int, _int)
+_numbers = partial(_optional, partial(_tuple_of_one, float, _number))
 
 _RESPONSE_READERS: dict[str, Reader] = {
     "text": _str,
@@ -168,6 +177,7 @@ _RESPONSE_READERS: dict[str, Reader] = {
     "finish_reason": _finish_reason,
     "policy_versions": partial(_tuple_of, _pair),
     "usage": partial(_optional, _pair),
+    "cost": partial(_optional, _number),
 }
 
 
@@ -194,7 +204,8 @@ def _turn(value: Any) -> Turn:
 
 
 _EPISODE_READERS: dict[str, Reader] = {
-    **dict.fromkeys(("env_id", "task_id", "task_type", "split", "final_observation", "data_hash", "engine"), _str),
+    **dict.fromkeys(("env_id", "task_id", "task_type", "split", "final_observation"), _str),
+    **dict.fromkeys(("data_hash", "engine", "start_anchor"), _str),
     **dict.fromkeys(("repeat", "seed", "retries"), _int),
     **dict.fromkeys(("terminated", "truncated", "won"), _bool),
     **dict.fromkeys(("truncation_reason", "error"), partial(_optional, _str)),

@@ -48,17 +48,34 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     Raises:
         RecordError: a complete line that is not an episode, or a file that cannot be read.
     """
+    return (episode for _, episode in located_episodes(path))
+
+
+def located_episodes(path: Path) -> Iterator[tuple[int, Episode]]:
+    """As `read_episodes`, each with the byte at which its line begins, for `episode_at`."""
     try:
         with path.open("rb") as lines:
+            end = 0
             for number, line in enumerate(lines, 1):
+                start, end = end, end + len(line)
                 try:
-                    yield parse_line(line)
+                    yield start, parse_line(line)
                 except BadRecordError as error:
                     if not line.endswith(b"\n"):
                         return
                     raise RecordError(f"{path}, line {number}: {error}") from error
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror}") from error
+
+
+def episode_at(path: Path, start: int) -> Episode:
+    """The episode whose line begins at this byte; raises `RecordError`."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            return parse_line(file.readline())
+    except (BadRecordError, OSError) as error:
+        raise RecordError(f"cannot read the episode at byte {start} of {path}: {error}") from error
 
 
 def parse_line(line: bytes) -> Episode:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from aem_agent.prices import Prices, known_dollars
 from aem_agent.stats import Counts, Interval, clustered_mean, clustered_wilson, pass_at_k
 from aem_agent.types import Episode, Turn
 
@@ -75,6 +76,9 @@ class Summary:
     prompt_tokens: int
     """Of completed episodes, as every count of tokens and turns; 0 for policies without tokens."""
     response_tokens: int
+    cost: float | None
+    """US dollars of all recorded episodes, errored ones too: as the endpoint said, else from prices; None if neither is
+    known of every turn: a sum of the others would be taken for all of it."""
     dropped_turns: int
     """Turns left out of prompts by the overflow rule, summed over prompts."""
     retries: int
@@ -149,6 +153,14 @@ def response_tokens(turn: Turn) -> int:
     return turn.response.usage[1] if turn.response.usage else len(turn.response.token_ids)
 
 
+def cost(turn: Turn, prices: Prices | None) -> float | None:
+    """US dollars that a turn took: what the endpoint said, else what its tokens cost; None where neither is known."""
+    said, told = turn.response, known_dollars(turn.response.cost)
+    if told is not None or prices is None or not (said.usage or said.token_ids or turn.prompt_token_ids):
+        return told
+    return known_dollars(prices.cost(prompt_tokens(turn), response_tokens(turn)))
+
+
 def _first_errors(found: Sequence[Episode]) -> dict[str, str]:
     first: dict[str, str] = {}
     for episode in found:
@@ -171,7 +183,9 @@ def data_hash(episodes: Iterable[Episode]) -> str:
     return hashlib.sha256("".join(pairs).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: int | None = None) -> Summary:
+def summarize(
+    episodes: Iterable[Episode], *, env_id: str, split: str, planned: int | None = None, prices: Prices | None = None
+) -> Summary:
     """Summary of `episodes`, in any order, one per (task, repeat); `planned` episodes were asked for.
 
     The result does not depend on the order of the episodes.
@@ -180,6 +194,8 @@ def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: 
     completed = [e for e in found if e.completed]
     errors = Counter(e.error.partition(":")[0] for e in found if e.error is not None)
     turns = [turn for e in completed for turn in e.turns]
+    costs = [cost(turn, prices) for e in found for turn in e.turns]
+    known = [spent for spent in costs if spent is not None]
     types: dict[str, list[Episode]] = defaultdict(list)
     for episode in completed:
         types[episode.task_type].append(episode)
@@ -199,6 +215,7 @@ def summarize(episodes: Iterable[Episode], *, env_id: str, split: str, planned: 
         missing=max(0, (planned or 0) - len(found)),
         prompt_tokens=sum(map(prompt_tokens, turns)),
         response_tokens=sum(map(response_tokens, turns)),
+        cost=round(sum(known), 9) if costs and len(known) == len(costs) else None,
         dropped_turns=sum(t.dropped_turns for t in turns),
         retries=sum(e.retries for e in found),
         seconds=round(sum(e.seconds for e in found), 6),
@@ -249,3 +266,10 @@ def format_score(score: float | None, interval: Sequence[float] | None = None) -
 def format_rate(rate: float | None) -> str:
     """A percentage for people, "–" where there is none."""
     return "–" if rate is None else f"{100 * rate:.1f} %"
+
+
+def format_cost(dollars: float) -> str:
+    """US dollars for people, to a hundredth of a cent below one dollar."""
+    if 0 < dollars < 0.0001:
+        return "below $0.0001"
+    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.4f}"

@@ -12,10 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from aem_agent.comparison import Comparison
+from aem_agent.engines.endpoint_usage import Usage
 from aem_agent.report.episodes import outcome
-from aem_agent.summary import Rates, Summary, format_interval, format_rate, format_score, response_tokens
+from aem_agent.summary import Rates, Summary, format_cost, format_interval, format_rate, format_score, response_tokens
 from aem_agent.types import Episode
-from aem_envs.sanitize import counted, plain
+from aem_envs.sanitize import counted, cut, plain
 
 COLOURS = {"good": "green", "bad": "red", "warn": "yellow", "soft": "dim"}
 
@@ -23,9 +24,17 @@ ERROR_WIDTH = 300
 """Characters of an error's message that are shown below the table."""
 
 
-def safe(text: str) -> str:
-    """`text` without control characters and without meaning to rich's markup."""
-    return escape(plain(text))
+CELL_WIDTH, TEXT_LENGTH = 200, 20_000
+"""Characters shown at most of a name, and of a text of an episode."""
+
+
+def safe(text: str, most: int = CELL_WIDTH) -> str:
+    """`text` without control characters, without meaning to rich's markup, and no longer than a name is."""
+    return escape(plain(cut(text, most)))
+
+
+def _whole(text: str) -> str:
+    return safe(text, TEXT_LENGTH)
 
 
 class EvalProgress:
@@ -112,7 +121,9 @@ def print_summary(console: Console, summary: Summary, model: str) -> None:
     notes += [f"pass@{k} {format_rate(p)}" for k, p in summary.pass_at_k.items() if k != "1"]
     notes += [f"cut off by {safe(reason)}: {n}" for reason, n in summary.truncations.items()]
     notes += [f"{safe(verdict)}: {n}" for verdict, n in summary.verdicts.items()]
+    notes += [f"{summary.prompt_tokens:,} prompt tokens"] if summary.prompt_tokens else []
     notes += [f"{summary.response_tokens:,} response tokens"] if summary.response_tokens else []
+    notes += [f"cost {format_cost(summary.cost)}"] if summary.cost is not None else []
     console.print(" · ".join(notes), style="dim")
     inside = [f"{safe(name)} {value:.3g}" for name, value in summary.details.items()]
     inside += [f"{safe(phase)} {seconds:.2f} s" for phase, seconds in summary.phases.items()]
@@ -120,15 +131,28 @@ def print_summary(console: Console, summary: Summary, model: str) -> None:
         console.print(f"a mean episode: {' · '.join(inside)}", style="dim")
     if summary.n:
         on = f" · {safe(summary.engine)}" if summary.engine else ""
-        console.print(f"data {summary.data_hash}{on}", style="dim", soft_wrap=True)
+        console.print(f"data {safe(summary.data_hash)}{on}", style="dim", soft_wrap=True)
     if summary.errors:
         console.print(f"{counted(summary.errors, 'episode')} ended in an error: in no rate above", style="yellow")
         for kind, n in summary.error_types.items():
-            first = " ".join(summary.first_errors.get(kind, "").split())[:ERROR_WIDTH]
-            console.print(f"  {n} × {safe(kind)}: {safe(first)}", style="yellow", soft_wrap=True)
+            first = " ".join(summary.first_errors.get(kind, "").split())
+            console.print(f"  {n} × {safe(kind)}: {safe(first, ERROR_WIDTH)}", style="yellow", soft_wrap=True)
     if summary.missing:
         verb = "was" if summary.missing == 1 else "were"
         console.print(f"{counted(summary.missing, 'planned episode')} {verb} not played", style="yellow")
+
+
+def print_usage(console: Console, usage: Usage | None) -> None:
+    """What an endpoint was asked for in this process, tries and episodes that failed included; nothing of others."""
+    if usage is None or not usage.requests:
+        return
+    notes = [counted(usage.requests, "answer")]
+    notes += [f"{usage.retries} tried again"] if usage.retries else []
+    cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
+    notes += [f"{usage.prompt_tokens:,} prompt tokens{cached}"] if usage.prompt_tokens else []
+    notes += [f"{usage.completion_tokens:,} response tokens"] if usage.completion_tokens else []
+    notes += [f"cost {format_cost(usage.cost)}"] if usage.cost is not None else []
+    console.print(f"endpoint, this time: {' · '.join(notes)}", style="dim", highlight=False, soft_wrap=True)
 
 
 def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
@@ -156,23 +180,25 @@ def print_comparison(console: Console, c: Comparison, a: str, b: str) -> None:
 
 
 def print_episode(console: Console, episode: Episode, number: int, total: int) -> None:
-    """A whole episode as text."""
+    """A whole episode as text, neither wrapped nor highlighted: rich takes seconds for a word of 10,000 characters."""
+
+    def show(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False)
+
     word, style = outcome(episode)
     facts = [f"[{COLOURS[style]}]{word}[/]", f"return {episode.return_:g}", f"score {episode.score:g}"]
     facts += [f"truncated: {safe(episode.truncation_reason or '')}"] if episode.truncated else []
-    console.print(f"[bold]episode {number} of {total}[/]  {safe(episode.task_id)}  {safe(episode.task_type)}")
-    console.print(" · ".join(facts))
+    show(f"[bold]episode {number} of {total}[/]  {safe(episode.task_id)}  {safe(episode.task_type)}")
+    show(" · ".join(facts))
     for i, turn in enumerate(episode.turns, 1):
-        console.print(f"\n{safe(turn.observation)}")
+        show(f"\n{_whole(turn.observation)}")
         if turn.response.text != turn.action:
-            console.print(f"[dim]{safe(turn.response.text)}[/]")
+            show(f"[dim]{_whole(turn.response.text)}[/]")
         flags = [] if turn.format_valid else [f"no action found: {safe(turn.format_error or '')}"]
         flags += ["not accepted"] if turn.format_valid and not turn.action_valid else []
         flags += [f"reward {turn.reward:g}"] if turn.reward else []
-        console.print(
-            f"[bold cyan]{i:>3} > {safe(turn.action)}[/]" + (f"  [yellow]({'; '.join(flags)})[/]" if flags else "")
-        )
+        show(f"[bold cyan]{i:>3} > {_whole(turn.action)}[/]" + (f"  [yellow]({'; '.join(flags)})[/]" if flags else ""))
     if episode.final_observation:
-        console.print(f"\n{safe(episode.final_observation)}")
+        show(f"\n{_whole(episode.final_observation)}")
     if episode.error:
-        console.print(f"\n[yellow]{safe(episode.error)}[/]")
+        show(f"\n[yellow]{_whole(episode.error)}[/]")

@@ -23,6 +23,10 @@ class EngineError(AgentError):
     """An engine failed or returned something malformed; the rollout manager may retry the episode."""
 
 
+class WeightParityError(EngineError):
+    """After a weight sync the engine's log-probs differ from the trainer's: it would sample from another policy."""
+
+
 class TrainingNeedsTokensError(AgentError):
     """A text engine was asked to produce training data: only token engines record what was sampled."""
 
@@ -45,11 +49,12 @@ class Sampling:
     """How to draw a response."""
 
     temperature: float = 1.0
-    """0 is greedy. Log-probs and entropies are reported at this temperature (at 1 when greedy)."""
+    """0 (greedy) or at least 1e-4. Log-probs and entropies are reported at this temperature (at 1 when greedy)."""
     top_p: float = 1.0
+    """Above 0, at most 1."""
     max_new_tokens: int = 64
     stop: tuple[str, ...] = ()
-    """Stop strings; the matched string is kept in the text and its tokens in the ids."""
+    """Stop strings, none empty; the matched string is kept in the text and its tokens in the ids."""
     stop_token_ids: tuple[int, ...] = ()
     entropies: bool = False
     """Ask for full-vocabulary token entropies, where the engine can give them."""
@@ -88,6 +93,8 @@ class Response:
     """Tokens of prompt and response where only an endpoint knows them, as it counts them; None if it does not say, and
     for token engines, whose ids can be counted.
     """
+    cost: float | None = None
+    """US dollars, where an endpoint says what the response took."""
 
 
 @dataclass(slots=True)  # not frozen: one is made at every environment step, and a frozen one takes four times as long
@@ -110,7 +117,8 @@ class Turn:
     """Native reward of this step."""
     info: dict[str, Any] = field(default_factory=dict)
     """The few entries of the environment's `info` after this step worth keeping: score, won, anchor, action_error, and
-    where they are not empty details and seconds."""
+    where they are not empty details and seconds. A training run that records its episodes adds `training`, what it made
+    of this turn (`trainer/recordings.py`)."""
     dropped_turns: int = 0
     """Turns that the overflow rule left out of this prompt."""
 
@@ -148,6 +156,8 @@ class Episode:
     """Wall time; not part of an episode's identity (`identity()` leaves it out)."""
     data_hash: str = ""
     engine: str = ""
+    start_anchor: str = ""
+    """`info["anchor"]` of the reset, the state of the first turn; empty in records of earlier versions."""
 
     def identity(self) -> "Episode":
         """The episode without what may differ between two identical runs."""
@@ -181,6 +191,11 @@ class RolloutGroup:
     errored: tuple[Episode, ...] = ()
 
 
+Running = Literal["wait", "keep"]
+"""Of requests in flight at a weight update: they are finished first under the old weights, or go on under the new ones
+(partial rollouts: their `policy_versions` then have two ranges)."""
+
+
 @runtime_checkable
 class TokenEngine(Protocol):
     """Token ids in, token ids out. The only kind of engine one can train with."""
@@ -192,8 +207,12 @@ class TokenEngine(Protocol):
         """Draw one response. Requests awaited at the same time are batched. Raises `EngineError`."""
         ...
 
-    async def load_weights(self, state: Any) -> None:
-        """Take new weights; waits for running requests, bumps `version`, and asserts log-prob parity where it can."""
+    async def load_weights(self, state: Any, *, running: Running = "wait") -> None:
+        """Take new weights (a `LanguageModel` or its state dict), bump `version`, and assert log-prob parity.
+
+        `running` says what becomes of requests in flight; those that come meanwhile wait in either case. Raises
+        `WeightParityError` if the engine would sample from another policy than the one handed over.
+        """
         ...
 
     async def aclose(self) -> None: ...
@@ -260,14 +279,19 @@ class EpisodePolicy(Protocol):
 
 
 class Policy(Protocol):
-    """Makes one `EpisodePolicy` per episode. Shared by all episodes of a run."""
+    """Makes one `EpisodePolicy` per episode. Shared by all episodes of a run.
+
+    A policy whose episodes read the environment sets `needs_env = True` (else taken as False): it then runs in the
+    environment's process, and must be picklable where that is another one.
+    """
 
     name: str
     trainable: bool
     """Its responses carry the sampled token ids, so that one can train on them."""
 
     def start(self, env: Any, task: TaskRef, seed: int) -> EpisodePolicy:
-        """`env` is the unwrapped environment, for experts that may read its state; model policies ignore it."""
+        """`env` is the unwrapped environment, for experts that may read its state; it may be None for a policy without
+        `needs_env`."""
         ...
 
     async def aclose(self) -> None: ...

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from aem_envs.extras import advice
 from aem_envs.sanitize import plain
 from aem_suite.commands import quiet_exit
 
@@ -67,8 +68,8 @@ def is_known_error(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """`error` as one line without control characters."""
-    return plain(" ".join(str(error).split())) or type(error).__name__
+    """`error` as one line without control characters; of a package that an extra brings, how to get it."""
+    return plain(" ".join((advice(error) or str(error)).split())) or type(error).__name__
 
 
 def run_main(main: Callable[[], int | None]) -> NoReturn:

@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from aem_envs.core import AemEnvError, BadOptionError, Expert
+from aem_envs.extras import advice
 from aem_envs.registration import known_spec
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Registry(Generic[T]):
             for part in attribute.split("."):
                 found = getattr(found, part)
         except (ImportError, AttributeError, ValueError) as error:
-            raise UnknownPluginError(f"cannot load {self.kind} {path!r}: {error}") from error
+            raise UnknownPluginError(f"cannot load {self.kind} {path!r}: {advice(error) or error}") from error
         return found  # type: ignore[no-any-return]
 
 

@@ -71,7 +71,8 @@ def make_env(env_id: str, **settings: Any) -> TextEnv:
 
     Raises:
         BadOptionError: the environment takes no such setting.
-        What `env_class` and the environment itself raise.
+
+    Besides, what `env_class` and the environment itself raise.
     """
     known = keyword_arguments(env_class(env_id))
     takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from aem_suite.version import ShowVersion
+
 ALFWORLD_HOME = "~/.cache/alfworld"
 WEBSHOP_HOME = "~/.cache/webshop"
 SWEBENCH_HOME = "~/.cache/swebench"
@@ -16,6 +18,7 @@ _ALFWORLD_SPLITS = ("train", "valid_seen", "valid_unseen")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     main = argparse.ArgumentParser(prog="aem-data", description="Task data: list it, write it, fetch it.")
+    main.add_argument("--version", action=ShowVersion)
     rooms = main.add_subparsers(dest="room", required=True, metavar="ROOM")
     _alfworld(rooms.add_parser("alfworld", help="household games, generated and official"))
     _webshop(rooms.add_parser("webshop", help="products and goals of the shop, generated and official"))

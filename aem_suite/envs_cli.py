@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Sequence
 
+from aem_suite.version import ShowVersion
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     main = argparse.ArgumentParser(prog="aem-envs", description="List, describe, check and play text environments.")
+    main.add_argument("--version", action=ShowVersion)
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("ls", help="list the environments")
     listing.add_argument("modules", nargs="*", metavar="MODULE", help="import these first: they may register more")

@@ -18,8 +18,9 @@ def python(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
 @pytest.mark.parametrize("command", SCRIPTS)
-def test_help_answers_within_the_limit_and_loads_little(command: str) -> None:
+def test_help_answers_within_the_limit_and_loads_little(command: str, option: str) -> None:
     module, _, function = SCRIPTS[command].partition(":")
     code = (
         f"import sys, atexit\nfrom {module} import {function} as main\n"
@@ -27,9 +28,10 @@ def test_help_answers_within_the_limit_and_loads_little(command: str) -> None:
         "atexit.register(lambda: print('loaded:', *sorted(rooms & sys.modules.keys())))\nmain()"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = python(code, "--help")
+    done = python(code, option)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0 and f"usage: {command}" in done.stdout, done.stderr
+    said = f"usage: {command}" if option == "--help" else "aem-suite "
+    assert done.returncode == 0 and done.stdout.startswith(said), done.stderr
     assert done.stdout.endswith("loaded:\n")
     # processor time: on a busy machine the clock says nothing
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3

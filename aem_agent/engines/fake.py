@@ -8,7 +8,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from aem_agent.types import EngineError, GenerateRequest, Response, TokenizerLike
+from aem_agent.types import EngineError, GenerateRequest, Response, Running, TokenizerLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class FakeTokenEngine:
         finally:
             self.running -= 1
 
-    async def load_weights(self, state: Any) -> None:
+    async def load_weights(self, state: Any, *, running: Running = "wait") -> None:
         """Waits for running requests and bumps `version`."""
         while self.running:
             await asyncio.sleep(self._latency / 4)

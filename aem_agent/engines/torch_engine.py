@@ -1,40 +1,50 @@
-"""Sampling in this process: requests awaited at the same time become one batch of the cached sampler."""
+"""Sampling in this process: requests join a running batch of the cached sampler and leave it when they are finished."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from aem_agent.engines.admission import Admission
+from aem_agent.engines.torch_weights import PARITY_TOLERANCE as PARITY_TOLERANCE
+from aem_agent.engines.torch_weights import PARITY_TOLERANCE_HALF as PARITY_TOLERANCE_HALF
+from aem_agent.engines.torch_weights import assert_parity, check_fit, copy_weights
 from aem_agent.model.conversations import Conversations
 from aem_agent.model.devices import torch_device
+from aem_agent.model.draw import check_sampling
 from aem_agent.model.interface import LanguageModel, WeightsMismatchError, load_model, load_tokenizer
-from aem_agent.model.sampler import Sampler
-from aem_agent.types import ContextOverflowError, EngineError, GenerateRequest, Response, TokenizerLike
+from aem_agent.model.sampler import Row, Sampler, check_fits
+from aem_agent.types import EngineError, GenerateRequest, Response, Running, TokenizerLike
 
 QUIET_ROUNDS = 3
-"""Turns of the event loop without a new request before a batch starts: coroutines woken together need one or two."""
+"""Turns of the event loop without a new request before an empty batch starts: coroutines woken together need one or
+two."""
 
-PARITY_TOLERANCE = 1e-4
-"""Largest difference in log-probs, nats, between trainer and engine after a weight sync in float32."""
+STEPS_AWAY = 8
+"""Most decode steps in the worker thread before the event loop is asked for news, while nobody waits."""
 
-PARITY_TOLERANCE_HALF = 0.1
-"""The same when either side computes in half precision."""
+T = TypeVar("T")
+Future = asyncio.Future[Response]
 
 
-class WeightParityError(EngineError):
-    """After a weight sync the engine's log-probs differ from the trainer's: it would sample from another policy."""
+class Waiting(NamedTuple):
+    """A request that has no row yet."""
+
+    request: GenerateRequest
+    future: Future
 
 
 class TorchEngine:
     """A `TokenEngine` over a model in this process.
 
-    With `deterministic` (default) batches run inline in the event loop, requests ordered by seed; otherwise in one
-    worker thread, so that environments can move on meanwhile. With `share` the model is the trainer's own module.
-    Up to `cache_bytes` hold keys and values of conversations (0: none), so that a turn costs what is new in it.
+    With `deterministic` (default) steps run inline in the event loop, and what is computed together depends only on the
+    order in which coroutines ask; otherwise steps run in one worker thread, so that environments can move on meanwhile.
+    With `share` the model is the trainer's own module. Up to `cache_bytes` hold keys and values of conversations (0:
+    none), so that a turn costs what is new in it. `admission` says when requests join a running batch.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class TorchEngine:
         deterministic: bool = True,
         share: bool = False,
         cache_bytes: int = 1 << 30,
+        admission: Admission | None = None,
     ) -> None:
         if max_batch < 1:
             raise EngineError(f"max_batch must be at least 1, not {max_batch}")
@@ -56,10 +67,15 @@ class TorchEngine:
         self.share = share
         self._conversations = Conversations(cache_bytes) if cache_bytes > 0 else None
         self._sampler = Sampler(model, tokenizer, self._conversations)
+        self._admission = admission or Admission()
         self._worker = None if deterministic else ThreadPoolExecutor(1, thread_name_prefix="torch-engine")
-        self._pending: list[tuple[GenerateRequest, asyncio.Future[Response]]] = []
-        self._flushing: asyncio.Task[None] | None = None
-        self._paused = False
+        self._waiting: list[Waiting] = []
+        self._running: dict[Row, Future] = {}
+        self._serving: asyncio.Task[None] | None = None
+        self._held: list[asyncio.Future[None]] = []
+        """Weight updates that wait until nothing runs; done when they are."""
+        self._news = False
+        """Tells the worker thread that requests came or went."""
         self._closed = False
 
     @classmethod
@@ -86,148 +102,198 @@ class TorchEngine:
 
     async def generate(self, request: GenerateRequest) -> Response:
         """Draw one response; raises `ContextOverflowError` when prompt and response exceed the model's positions."""
-        if self._closed:
-            raise EngineError("the engine is closed")
+        self._refuse_closed()
         self._check(request)
-        future = asyncio.get_running_loop().create_future()
-        self._pending.append((request, future))
+        future: Future = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(request, future))
         self._schedule()
-        return cast(Response, await future)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._news = True
+            raise
 
-    async def load_weights(self, state: Any) -> None:
+    async def load_weights(self, state: Any, *, running: Running = "wait") -> None:
         """Copy weights in place from a module of the same architecture or a state dict, and bump `version`.
 
-        Waits for running requests. A module is then compared on a probe prompt, cached sampling against its plain
-        forward; from a state dict every tensor is compared. Raises `WeightsMismatchError`,
-        `WeightParityError`.
+        Requests in flight are finished first (`wait`), or go on under the new weights, with keys and values computed
+        anew (`keep`). A module is compared on a probe prompt, cached sampling against its plain forward; from a state
+        dict every tensor is compared. Raises `WeightsMismatchError`, and then nothing has changed, and
+        `WeightParityError`, which also fails the requests in flight.
         """
-        self._paused = True
+        self._refuse_closed()
+        if running == "keep":
+            await self._update(state)
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held.append(done)
         try:
-            while self._flushing is not None:
-                await asyncio.wait([self._flushing])
-            self.forget()
-            if not (self.share and state is self.model):
-                self._copy(state)
-            self.version += 1
-            if isinstance(state, nn.Module):
-                assert_parity(cast(LanguageModel, state), self.model)
+            while self._serving is not None:
+                await asyncio.wait([self._serving])
+            await self._update(state)
         finally:
-            self._paused = False
-            if self._pending:
-                self._schedule()
+            self._held.remove(done)
+            done.set_result(None)
+            self._schedule()
 
     async def aclose(self) -> None:
-        """Finish what runs, refuse what comes."""
+        """Finish what was asked, refuse what comes."""
         self._closed = True
-        while self._flushing is not None:
-            await asyncio.wait([self._flushing])
+        while asked := [*self._held, *([self._serving] if self._serving is not None else [])]:
+            await asyncio.wait(asked)
         if self._worker is not None:
             self._worker.shutdown()
+        self._sampler.clear()
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is kept of conversations; not while requests run."""
+        """Drop what is kept of conversations."""
         if self._conversations is not None:
             self._conversations.clear()
 
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed")
+
     def _check(self, request: GenerateRequest) -> None:
-        prompt, new = len(request.prompt_token_ids), request.sampling.max_new_tokens
-        if prompt + new > self.model.max_positions:
-            raise ContextOverflowError(
-                f"prompt of {prompt} tokens and {new} new ones, the model takes {self.model.max_positions}: "
-                "shorten the history"
-            )
-        if prompt < 1 or new < 1:
-            raise EngineError(f"a request needs a prompt and room for a token, not {prompt} and {new}")
-        low, high = min(request.prompt_token_ids), max(request.prompt_token_ids)
+        check_fits(request, self.model.max_positions)
+        check_sampling(request.sampling)
+        prompt, new = request.prompt_token_ids, request.sampling.max_new_tokens
+        if not prompt or new < 1:
+            raise EngineError(f"a request needs a prompt and room for a token, not {len(prompt)} and {new}")
+        low, high = min(prompt), max(prompt)
         if low < 0 or high >= self.model.vocab_size:
             raise EngineError(f"token {low if low < 0 else high} is outside the vocabulary of {self.model.vocab_size}")
 
+    # -- the batch ----------------------------------------------------------------------------------------------------
+
     def _schedule(self) -> None:
-        if self._flushing is None and not self._paused:
-            self._flushing = asyncio.get_running_loop().create_task(self._flush())
+        self._news = True
+        if self._serving is None and self._waiting and not self._held:
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
 
-    async def _flush(self) -> None:
-        """Wait until nobody asks any more, then run a batch of the longest waiting; again until none is pending."""
+    async def _serve(self) -> None:
+        """Run steps until nothing runs and nothing may start."""
+        joining: list[Waiting] = []
         try:
-            while self._pending and not self._paused:
-                await self._quiet()
-                batch, self._pending = self._pending[: self.max_batch], self._pending[self.max_batch :]
-                batch = [(request, future) for request, future in batch if not future.done()]
-                if batch:
-                    await self._run(sorted(batch, key=lambda item: item[0].seed))
+            while await self._quiet():
+                joining = self._joining()
+                gone = [row for row, future in self._running.items() if future.done()]
+                steps = 1 if self._worker is None or self._waiting else STEPS_AWAY
+                try:
+                    rows, finished = await self._call(self._work, gone, [item.request for item in joining], steps)
+                except Exception as error:
+                    self._fail(error, joining)
+                    continue
+                self._running |= zip(rows, (item.future for item in joining), strict=True)
+                for row in gone:
+                    self._running.pop(row, None)
+                for row, response in finished:
+                    future = self._running.pop(row, None)
+                    if future is not None and not future.done():
+                        future.set_result(response)
+        except BaseException:  # this task was stopped, and its loop with it
+            self._in_worker(self._sampler.clear)
+            self._fail(EngineError("the event loop ended"), [*joining, *self._waiting], all_rows=True)
+            self._waiting = []
+            raise
         finally:
-            self._flushing = None
+            self._serving = None
 
-    async def _quiet(self) -> None:
-        seen, rounds = len(self._pending), 0
+    async def _quiet(self) -> bool:
+        """Let others ask, step their environments or give up; false when there is nothing to do.
+
+        Beside running rows one turn of the event loop must do. Before an empty batch starts, nobody may ask any more.
+        """
+        await asyncio.sleep(0)
+        if self._running:
+            return True
+        seen, rounds = len(self._waiting), 1
         while rounds < QUIET_ROUNDS:
             await asyncio.sleep(0)
-            rounds = rounds + 1 if len(self._pending) == seen else 0
-            seen = len(self._pending)
+            rounds = rounds + 1 if len(self._waiting) == seen else 0
+            seen = len(self._waiting)
+        return bool(self._waiting) and not self._held
 
-    async def _run(self, batch: list[tuple[GenerateRequest, "asyncio.Future[Response]"]]) -> None:
-        requests = [request for request, _ in batch]
+    def _joining(self) -> list[Waiting]:
+        """Those of the longest waiting that get a row now, by seed: so their order does not matter."""
+        self._waiting = [item for item in self._waiting if not item.future.done()]
+        if self._held or (self._running and not self._sampler.joins):
+            return []
+        count = min(len(self._waiting), self.max_batch - len(self._running))
+        if not self._admission.admits(count, len(self._running)):
+            return []
+        joining, self._waiting = self._waiting[:count], self._waiting[count:]
+        return sorted(joining, key=lambda item: item.request.seed)
+
+    def _work(
+        self, gone: Sequence[Row], requests: Sequence[GenerateRequest], steps: int
+    ) -> tuple[list[Row], list[tuple[Row, Response]]]:
+        """At most so many steps, until there is something to tell or to be told: new rows, and finished ones."""
+        sampler, self._news = self._sampler, False
         try:
-            if self._worker is None:
-                responses = self._sampler(requests, self.version)
-            else:
-                loop = asyncio.get_running_loop()
-                responses = await loop.run_in_executor(self._worker, self._sampler, requests, self.version)
-        except Exception as error:
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error if isinstance(error, EngineError) else _engine_error(error))
-            return
-        for (_, future), response in zip(batch, responses, strict=True):
-            if not future.done():
-                future.set_result(response)
+            if gone:
+                sampler.leave(gone)
+            rows = sampler.admit(requests, self.version) if requests else []
+            finished = sampler.draw()
+            while steps > 1 and not finished and sampler.rows and not self._news:
+                finished = sampler.draw()
+                steps -= 1
+            return rows, [(row, sampler.response(row)) for row in finished]
+        except BaseException:
+            sampler.clear()
+            raise
 
-    def _copy(self, state: Any) -> None:
-        source: Mapping[str, Tensor] = state.state_dict() if isinstance(state, nn.Module) else state
-        target = self.model.state_dict()
-        if source.keys() != target.keys():
-            odd = sorted(source.keys() ^ target.keys())
-            raise WeightsMismatchError(f"weights of another architecture: {', '.join(odd[:3])} …")
-        for name, tensor in source.items():
-            if tensor.shape != target[name].shape:
-                raise WeightsMismatchError(
-                    f"{name!r} is {tuple(tensor.shape)}, the engine's {tuple(target[name].shape)}"
-                )
-        with torch.no_grad():
-            for name, tensor in source.items():
-                target[name].copy_(tensor)
-            for name, tensor in source.items():
-                if not torch.equal(target[name], tensor.to(target[name])):
-                    raise WeightParityError(
-                        f"{name!r} differs from the weights just loaded: two names share one tensor?"
-                    )
+    async def _update(self, state: Any) -> None:
+        try:
+            await self._call(self._swap, state)
+        except WeightsMismatchError:
+            raise
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _swap(self, state: Any) -> None:
+        """New weights between two steps; nothing that was computed under the old ones is kept."""
+        source = None if self.share and state is self.model else check_fit(state, self.model)
+        self.forget()
+        try:
+            if source is not None:
+                copy_weights(source, self.model)
+            self.version += 1
+            if isinstance(state, nn.Module):
+                assert_parity(cast(LanguageModel, state), self.model)
+            self._sampler.recompute(self.version)
+        except BaseException:
+            self._sampler.clear()
+            raise
+
+    def _fail(self, error: Exception, joining: Sequence[Waiting] = (), *, all_rows: bool = False) -> None:
+        """Tell those whose rows are lost."""
+        kept = set() if all_rows else set(self._sampler.rows)
+        lost = [row for row in self._running if row not in kept]
+        futures = [self._running.pop(row) for row in lost] + [item.future for item in joining]
+        for future in futures:
+            if not future.done():
+                future.set_exception(_engine_error(error))
+
+    async def _call(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Between two steps: inline, or in the worker thread."""
+        if self._worker is None:
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+
+    def _in_worker(self, work: Callable[[], None]) -> None:
+        """The same, without waiting for it."""
+        if self._worker is None:
+            work()
+        else:
+            self._worker.submit(work)
 
 
 def _engine_error(error: Exception) -> EngineError:
-    wrapped = EngineError(f"sampling failed: {type(error).__name__}: {error}")
+    """One for each request: who catches it may add to it."""
+    known = type(error) is EngineError
+    wrapped = EngineError(str(error) if known else f"sampling failed: {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped
-
-
-@torch.no_grad()
-def assert_parity(trainer: LanguageModel, engine: LanguageModel, tokens: int = 12) -> None:
-    """Compare the trainer's packed forward with the engine's cached steps on a probe of fixed tokens, all logits of the
-    last half; raises `WeightParityError`."""
-    tokens = min(tokens, engine.max_positions)
-    ids = [(7 * i + 3) % engine.vocab_size for i in range(tokens)]
-    half = tokens // 2
-    there = torch.tensor(ids, device=trainer.device)
-    want = trainer.head(trainer.hidden(there, torch.tensor([0, tokens], device=trainer.device))[half - 1 :])
-    here = torch.tensor(ids, device=engine.device)
-    hidden, cache = engine.prefill(here[:half], torch.tensor([0, half], device=engine.device), tokens - half)
-    got = [engine.head(hidden)]
-    got += [engine.head(engine.step(here[i : i + 1], cache)) for i in range(half, tokens)]
-    want, found = (x.float().log_softmax(-1).cpu() for x in (want, torch.cat(got)))
-    worst = float((want - found).abs().max())
-    whole = all(next(m.parameters()).dtype == torch.float32 for m in (trainer, engine))
-    limit = PARITY_TOLERANCE if whole else PARITY_TOLERANCE_HALF
-    if not worst <= limit:
-        raise WeightParityError(
-            f"log-probs of trainer and engine differ by {worst:.2g} nats (allowed {limit:.0e}) after a sync"
-        )

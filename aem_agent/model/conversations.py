@@ -2,11 +2,16 @@
 is new in it.
 
 Token ids decide what may be reused, so a number given to two conversations costs time, never correctness. Everything
-is forgotten as soon as a parameter is replaced or written to. A prompt asked again from the start is computed afresh: a
-repeated episode repeats bit for bit.
+is forgotten as soon as a parameter is replaced or written to.
+
+What was reused shows in the last bits of log-probs: a piece behind kept values is computed in another shape than the
+whole. So episodes repeat bit for bit in an engine that has played them before if each has a number that was never used,
+as `ModelPolicy` gives them, or after `clear`. Under a number used again they do so only while every prompt extends the
+one before: the first is then computed afresh, since it adds nothing to what is kept. With windows of history a later
+prompt may continue what the former episode left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import torch
@@ -30,9 +35,11 @@ SAMPLED_VALUES = 64
 class Conversation:
     """One conversation's tokens and, if they are likely to be extended, their keys and values."""
 
-    __slots__ = ("base", "ids", "kv", "length", "nbytes", "saved")
+    __slots__ = ("base", "edition", "ids", "kv", "length", "nbytes", "saved")
 
-    def __init__(self) -> None:
+    def __init__(self, edition: int) -> None:
+        self.edition = edition
+        """Of the weights: what began under others is not kept."""
         self.ids: tuple[int, ...] = ()
         self.kv: Tensor | None = None
         """Float[2 · layers, KV, capacity, hd]."""
@@ -52,9 +59,10 @@ class Conversations:
         self.budget = budget
         self.nbytes = 0
         """Bytes in use."""
+        self.edition = 0
+        """Counts how often everything was forgotten."""
         self._of: dict[int, Conversation] = {}
         self._stamp: tuple[list[tuple[int, int]], Tensor] | None = None
-        self._room: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._of)
@@ -62,15 +70,19 @@ class Conversations:
     def clear(self) -> None:
         """Forget everything."""
         self._of.clear()
-        self.nbytes, self._room, self._stamp = 0, None, None
+        self.nbytes, self._stamp = 0, None
+        self.edition += 1
 
-    def match(self, requests: Sequence[GenerateRequest], model: LanguageModel) -> list[Conversation | None]:
-        """The conversation of each request, `base` and `saved` set; of several of one conversation the first has it."""
+    def match(
+        self, requests: Sequence[GenerateRequest], model: LanguageModel, running: Collection[int] = ()
+    ) -> list[Conversation | None]:
+        """The conversation of each request, `base` and `saved` set; of several of one conversation the first has it,
+        and none of one that is among the running."""
         stamp = _stamp(model)
         if self._stamp is None or stamp[0] != self._stamp[0] or not torch.equal(stamp[1], self._stamp[1]):
             self.clear()
             self._stamp = stamp
-        seen: set[int] = set()
+        seen = set(running)
         found: list[Conversation | None] = []
         for request in requests:
             number = request.conversation
@@ -78,7 +90,7 @@ class Conversations:
                 found.append(None)
                 continue
             seen.add(number)
-            conversation = self._of.get(number) or Conversation()
+            conversation = self._of.get(number) or Conversation(self.edition)
             self._judge(conversation, request.prompt_token_ids)
             found.append(conversation)
         return found
@@ -94,6 +106,8 @@ class Conversations:
         self, request: GenerateRequest, conversation: Conversation, said: Sequence[int], cache: KVCache, row: int
     ) -> None:
         """Note a finished request, whose tokens but for the last one said lie in a row of the running cache."""
+        if conversation.edition != self.edition:
+            return
         number = cast(int, request.conversation)
         former = self._of.pop(number, None)
         if former is not None:
@@ -114,16 +128,6 @@ class Conversations:
         self.nbytes += conversation.nbytes
         while self.nbytes > self.budget:
             self.nbytes -= self._of.pop(next(iter(self._of))).nbytes
-
-    def room(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """A finite tensor of this shape, the same memory each time: fresh pages would cost more than the copying."""
-        count = 1
-        for size in shape:
-            count *= size
-        if self._room is None or self._room.numel() < count:
-            self._room = None
-            self._room = like.new_zeros(count + count // 2)
-        return self._room[:count].view(shape)
 
 
 def _stamp(model: LanguageModel) -> tuple[list[tuple[int, int]], Tensor]:

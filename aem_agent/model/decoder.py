@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from aem_agent.model.cache import KVCache
 from aem_agent.model.config import DecoderConfig
 from aem_agent.model.extension import Extension
-from aem_agent.model.packing import Packing, attend, attend_at
+from aem_agent.model.lora_layers import some_rows
+from aem_agent.model.packing import Packing, attend, attend_at, has_kernel
 from aem_agent.types import ContextOverflowError
 
 Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -50,12 +51,19 @@ class Block(nn.Module):
         self.gate_up = nn.Linear(c.hidden_size, 2 * c.ffn, bias=False)
         self.down = nn.Linear(c.ffn, c.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rope: Tensor, attention: Attention, chosen: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor,
+        attention: Attention,
+        chosen: Tensor | None = None,
+        all_queries: bool = False,
+    ) -> Tensor:
         """x Float[m, d], rope Complex[m, 1, hd/2] → Float[m, d]; with `chosen` (Long[n]) only those rows are carried
-        on, though all give keys and values: the final layer needs no more."""
+        on, though all give keys and values, and with `all_queries` queries: the final layer needs no more."""
         c = self.config
         h = self.norm1(x)
-        if chosen is None:
+        if chosen is None or all_queries:
             qkv = self.qkv(h).view(-1, c.heads + 2 * c.kv_heads, c.head_dim)
             qk, v = torch.split(qkv, [c.heads + c.kv_heads, c.kv_heads], dim=1)
             if c.family == "qwen3":
@@ -63,15 +71,16 @@ class Block(nn.Module):
                 qk = torch.cat([self.q_norm(q), self.k_norm(k)], dim=1)
             q, k = torch.split(rotate(qk, rope), [c.heads, c.kv_heads], dim=1)
         else:
-            x, cut = x[chosen], c.heads * c.head_dim
-            bias = self.qkv.bias
-            q = F.linear(h[chosen], self.qkv.weight[:cut], None if bias is None else bias[:cut])
-            kv = F.linear(h, self.qkv.weight[cut:], None if bias is None else bias[cut:])
+            cut = c.heads * c.head_dim
+            q, kv = some_rows(self.qkv, h[chosen], 0, cut), some_rows(self.qkv, h, cut, self.qkv.out_features)
             q, (k, v) = q.view(-1, c.heads, c.head_dim), kv.view(-1, 2, c.kv_heads, c.head_dim).unbind(1)
             if c.family == "qwen3":
                 q, k = self.q_norm(q), self.k_norm(k)
             q, k = rotate(q, rope[chosen]), rotate(k, rope)
-        x = x + self.out(attention(self.index, q, k, v))
+        heads = attention(self.index, q, k, v)
+        if chosen is not None:
+            x, heads = x[chosen], heads[chosen] if all_queries else heads
+        x = x + self.out(heads)
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * up)  # type: ignore[no-any-return]
 
@@ -79,7 +88,8 @@ class Block(nn.Module):
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Rotary positions as one complex product: x Float[m, heads, hd] holds (real, imaginary) pairs, rope
     Complex[m, 1, hd/2]."""
-    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    pairs = torch.view_as_complex(exact.reshape(*x.shape[:-1], -1, 2))
     return torch.view_as_real(pairs * rope).flatten(-2).type_as(x)
 
 
@@ -93,6 +103,8 @@ class Decoder(nn.Module):
         self.config = config
         self.hidden_size, self.vocab_size = config.hidden_size, config.vocab_size
         self.max_positions = config.max_positions
+        self.nodes = 0
+        """Tokens that `hidden` has computed so far: those of equal beginnings once."""
         with torch.device(device):
             self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
             self.blocks = nn.ModuleList(Block(config, i) for i in range(config.layers))
@@ -133,6 +145,7 @@ class Decoder(nn.Module):
         the last layer then carries on no others. Raises `ContextOverflowError`."""
         packing = Packing.of(tokens, cu_seqlens, self.max_positions)
         x = self.embed(packing.nodes(tokens))
+        self.nodes += x.shape[0]
         rope = self._rope_at(packing.positions)
         *inner, final = self.blocks
         for block in inner:
@@ -141,43 +154,53 @@ class Decoder(nn.Module):
             x = final(x, rope, lambda _, q, k, v: attend(q, k, v, packing))
             return packing.expand(self.norm(x))
         nodes = at if packing.node_of is None else packing.node_of[at]
+        if has_kernel(x):
+            return self.norm(final(x, rope, lambda _, q, k, v: attend(q, k, v, packing), nodes, True))  # type: ignore[no-any-return]
         return self.norm(final(x, rope, lambda _, q, k, v: attend_at(q, k, v, packing, at), nodes))  # type: ignore[no-any-return]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits Float[n, V]."""
-        return F.linear(hidden, self.embed.weight if self.lm_head is None else self.lm_head.weight)
+        return F.linear(hidden, self.embed.weight) if self.lm_head is None else self.lm_head(hidden)
+
+    @property
+    def head_weight(self) -> Tensor | None:
+        """See `interface.BareHead`."""
+        head = self.embed if self.lm_head is None else self.lm_head
+        return head.weight if isinstance(head, nn.Embedding | nn.Linear) else None
+
+    def new_cache(self) -> KVCache:
+        """An empty cache that `extend` fills."""
+        c = self.config
+        return KVCache(c.layers, c.kv_heads, c.head_dim, self.embed.weight)
 
     def prefill(self, tokens: Tensor, cu_seqlens: Tensor, new_tokens: int) -> tuple[Tensor, KVCache]:
         """Hidden states Float[n, d] of the last tokens, and a cache with room; raises `ContextOverflowError`."""
-        return self.extend((), tokens, cu_seqlens, new_tokens, lambda shape, like: like.new_empty(shape))
+        cache = self.new_cache()
+        return self.extend((), tokens, cu_seqlens, [new_tokens] * (len(cu_seqlens) - 1), cache), cache
 
     @torch.no_grad()
     def extend(
-        self,
-        kept: Sequence[Tensor],
-        tokens: Tensor,
-        cu_seqlens: Tensor,
-        new_tokens: int,
-        room: Callable[[tuple[int, ...], Tensor], Tensor],
-    ) -> tuple[Tensor, KVCache]:
-        """As `prefill`, of sequences the first of which continue `kept`: see `interface.Continuing`."""
-        c, batch = self.config, Extension([kv.shape[2] for kv in kept], tokens, cu_seqlens, self.max_positions)
-        if batch.longest + new_tokens > self.max_positions:
-            raise ContextOverflowError(
-                f"prompt of {batch.longest} tokens and {new_tokens} new ones, the model takes {self.max_positions}"
-            )
-        shape = (2 * c.layers, len(batch.lengths), c.kv_heads, batch.longest + new_tokens, c.head_dim)
-        cache = batch.open(room(shape, self.embed.weight), kept)
+        self, kept: Sequence[Tensor], tokens: Tensor, cu_seqlens: Tensor, new_tokens: Sequence[int], cache: KVCache
+    ) -> Tensor:
+        """Hidden states Float[n, d] of the last tokens of sequences that join a batch: see `interface.Continuing`."""
+        batch = Extension([kv.shape[2] for kv in kept], tokens, cu_seqlens, self.max_positions)
+        final = self.config.layers - 1
+        for length, new in zip(batch.lengths.tolist(), new_tokens, strict=True):
+            if length + new > self.max_positions:
+                raise ContextOverflowError(
+                    f"prompt of {length} tokens and {new} new ones, the model takes {self.max_positions}"
+                )
+        batch.open(cache, kept, new_tokens)
 
         def attention(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             batch.write(cache, layer, k, v)
-            return cache.attend(layer, q) if layer == c.layers - 1 else batch.attend(cache, layer, q, k, v)
+            return cache.attend(layer, q, batch.at) if layer == final else batch.attend(cache, layer, q, k, v)
 
         x = self.embed(batch.nodes)
         rope = self._rope_at(batch.positions)
         for block in self.blocks:
-            x = block(x, rope, attention, batch.last if block.index == c.layers - 1 else None)
-        return self.norm(x), cache
+            x = block(x, rope, attention, batch.last if block.index == final else None)
+        return self.norm(x)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: KVCache) -> Tensor:

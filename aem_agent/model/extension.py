@@ -1,8 +1,8 @@
-"""Prompts of which some continue kept keys and values: only what is new of them is computed.
+"""Prompts that join a running batch, of which some continue kept keys and values: only what is new is computed.
 
-Layout of a batch whose first sequence a b c d continues a kept a b, and whose others are new: `tokens` = [c d | packed
-new sequences]. Linear layers see them flat. Attention of the continuing rows goes from their new tokens to the running
-batch's cache, into which the kept keys and values were copied; the new sequences attend among themselves.
+Layout of two joining sequences, the first of which, a b c d, continues a kept a b: `tokens` = [c d | packed new
+sequences]. Linear layers see them flat. They take the places behind the batch's rows in its cache, into which the kept
+keys and values are copied and the new ones written; attention reads them there.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aem_agent.model.cache import KVCache
+from aem_agent.model.cache import KVCache, lengths_of
 from aem_agent.model.packing import Packing, attend
 
 
@@ -33,14 +33,16 @@ class Extension:
     def __init__(self, bases: Sequence[int], tokens: Tensor, cu_seqlens: Tensor, limit: int) -> None:
         self.first, device = len(bases), tokens.device
         """Continuing sequences."""
-        cut = int(cu_seqlens[self.first])
+        sizes = lengths_of(cu_seqlens)
+        self.lengths = sizes + np.asarray([*bases, *[0] * (len(sizes) - self.first)], dtype=np.int64)
+        """Tokens per sequence, the kept ones included."""
+        cut = int(sizes[: self.first].sum())
         self.cut = cut
-        """Tokens of theirs."""
+        """New tokens of the continuing sequences."""
         self.packing: Packing | None = None
-        nodes, positions, last, lengths = [], [], [], []
-        longest = 0
+        nodes, positions, last = [], [], []
         if self.first:
-            sizes = cu_seqlens[: self.first + 1].diff().cpu().numpy().astype(np.int64)
+            sizes = sizes[: self.first]
             if sizes.min() < 1:
                 raise ValueError("a continued sequence needs at least one new token")
             starts = np.asarray(bases, dtype=np.int64)
@@ -50,56 +52,67 @@ class Extension:
             there = (rows, starts[rows] + ranks, starts, rows * self.most + ranks)
             self.rows, self.columns, self.starts, self.padded = (torch.from_numpy(x).to(device) for x in there)
             self.even = cut == self.first * self.most
-            longest = int((starts + sizes).max())
-            self.reach = longest
+            self.reach = int(self.lengths[: self.first].max())
             nodes.append(tokens[:cut])
             positions.append(self.columns)
             last.append(torch.from_numpy(np.cumsum(sizes) - 1).to(device))
-            lengths.append(torch.from_numpy(starts + sizes).to(device))
-        if self.first < len(cu_seqlens) - 1:
+        if self.first < len(self.lengths):
             self.packing = packing = Packing.of(tokens[cut:], cu_seqlens[self.first :] - cut, limit)
             nodes.append(packing.nodes(tokens[cut:]))
             positions.append(packing.positions)
             last.append(packing.last + cut)
-            lengths.append(packing.lengths)
-            longest = max(longest, packing.longest)
-        self.longest = longest
-        """Tokens of the longest sequence, the kept ones included."""
-        self.nodes, self.positions, self.last, self.lengths = map(_joined, (nodes, positions, last, lengths))
-        self._places = self._table = self._bias = torch.empty(0)
+        self.nodes, self.positions, self.last = map(_joined, (nodes, positions, last))
+        self.at = 0
+        """Row of the first sequence in the cache."""
+        self._places = self._bias = torch.empty(0)
 
-    def open(self, room: Tensor, kept: Sequence[Tensor]) -> KVCache:
-        """The running batch's cache, with kept keys and values Float[2 · layers, KV, base, hd] copied into it."""
-        cache = KVCache(self.lengths, self.longest, room)
-        for row, kv in enumerate(kept):
+    def open(self, cache: KVCache, kept: Sequence[Tensor], new_tokens: Sequence[int]) -> None:
+        """Take places in a cache, with kept keys and values Float[2 · layers, KV, base, hd] copied into them."""
+        self.at = cache.admit(self.lengths.tolist(), new_tokens)
+        for row, kv in enumerate(kept, self.at):
             cache.kv[:, row, :, : kv.shape[2]] = kv
         if self.first:
-            self._places = cache.places(self.rows, self.columns)
-        if self.packing is not None:
-            self._table = cache.table(self.packing)
-        return cache
+            self._places = cache.places(self.rows + self.at, self.columns)
 
     def write(self, cache: KVCache, layer: int, k: Tensor, v: Tensor) -> None:
         """Put the keys and values of all nodes, Float[U, KV, hd] each, into the cache."""
         if self.first:
             cache.put(layer, k[: self.cut], v[: self.cut], self._places)
         if self.packing is not None:
-            cache.fill(layer, k[self.cut :], v[self.cut :], self._table, self.first)
+            for there, x in zip(self._new(cache, layer), (k, v), strict=True):
+                there.copy_(_padded(x[self.cut :], self.packing))
 
     def attend(self, cache: KVCache, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q Float[U, H, hd], k and v Float[U, KV, hd], written already → Float[U, H·hd]."""
         parts = []
         if self.first:
             parts.append(self._continue(cache, layer, q[: self.cut]))
-        if self.packing is not None:
+        if self.packing is not None and q.is_cuda:
             parts.append(attend(q[self.cut :], k[self.cut :], v[self.cut :], self.packing))
+        elif self.packing is not None:
+            parts.append(self._begin(cache, layer, q[self.cut :], self.packing))
         return _joined(parts)
+
+    def _new(self, cache: KVCache, layer: int) -> tuple[Tensor, Tensor]:
+        """Where the packed sequences lie in the cache: Float[n', KV, longest, hd] of keys and of values."""
+        assert self.packing is not None
+        first, longest = self.at + self.first, self.packing.longest
+        rows = slice(first, first + self.packing.n)
+        return cache.kv[2 * layer, rows, :, :longest], cache.kv[2 * layer + 1, rows, :, :longest]
+
+    def _begin(self, cache: KVCache, layer: int, q: Tensor, packing: Packing) -> Tensor:
+        """As `packing.attend`, with keys and values from where they were written."""
+        k, v = self._new(cache, layer)
+        grouped = q.shape[1] != k.shape[1]
+        out = F.scaled_dot_product_attention(_padded(q, packing), k, v, is_causal=True, enable_gqa=grouped)
+        out = out.transpose(1, 2).reshape(packing.n * packing.longest, -1)
+        return out if packing.table is None else out.index_select(0, packing.places)
 
     def _continue(self, cache: KVCache, layer: int, q: Tensor) -> Tensor:
         """q Float[cut, H, hd] → Float[cut, H·hd], through a view padded to the most new tokens of a row."""
         n, most, heads, head_dim = self.first, self.most, q.shape[1], q.shape[2]
-        keys = cache.heads
-        k, v = (x[:, :, : self.reach] for x in cache.keys_values(layer, n))
+        keys, rows = cache.heads, slice(self.at, self.at + n)
+        k, v = cache.kv[2 * layer, rows, :, : self.reach], cache.kv[2 * layer + 1, rows, :, : self.reach]
         if not self.even:
             q = q.new_zeros(n * most, heads, head_dim).index_copy_(0, self.padded, q)
         # heads that share a key head are taken as further queries of it
@@ -112,6 +125,12 @@ class Extension:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias)
         out = out.view(n, keys, heads // keys, most, head_dim).permute(0, 3, 1, 2, 4).reshape(n * most, -1)
         return out if self.even else out.index_select(0, self.padded)
+
+
+def _padded(x: Tensor, packing: Packing) -> Tensor:
+    """Nodes Float[U, h, hd] → Float[n, h, longest, hd]."""
+    rows = x if packing.table is None else x.flatten(1).index_select(0, packing.table)
+    return rows.view(packing.n, packing.longest, *x.shape[1:]).transpose(1, 2)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -3,16 +3,17 @@
 transformers' models take padded batches, so padding is computed here; the decoder computes none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aem_agent.model.interface import ArchitectureError, LanguageModel, WeightsMismatchError
+from aem_agent.model.lora_layers import BASE, Merged, adapted_layers
 from aem_agent.model.packing import Packing
-from aem_agent.types import ContextOverflowError
 
 PROBE_TOLERANCE = 1e-3
 """Largest difference between the model's own logits and head(hidden(…)) on a probe, relative to the largest logit."""
@@ -26,7 +27,14 @@ class TransformersCache:
         self.mask = mask
         """Long[n, width]: 1 where there is a token."""
 
-    def drop(self, rows: list[int]) -> list[int]:
+    @property
+    def joins(self) -> bool:
+        """Only plain layers are padded and put together: windows, chunks and states of other kinds are not."""
+        from transformers.cache_utils import DynamicLayer
+
+        return all(type(layer) is DynamicLayer for layer in self.cache.layers)
+
+    def drop(self, rows: Sequence[int]) -> list[int]:
         """Remove rows; the others keep their order."""
         gone = set(rows)
         order = [r for r in range(self.mask.shape[0]) if r not in gone]
@@ -34,6 +42,24 @@ class TransformersCache:
         self.cache.batch_select_indices(index)
         self.mask = self.mask[index]
         return order
+
+    def join(self, other: "TransformersCache") -> None:
+        """Add another cache's rows behind these, both without columns in which no row has a token."""
+        starts = [int(c.mask.any(0).int().argmax()) for c in (self, other)]
+        width = max(c.mask.shape[1] - start for c, start in zip((self, other), starts, strict=True))
+
+        def fit(x: Tensor, start: int) -> Tensor:
+            """[…, columns, hd] from `start` on, padded on the left."""
+            x = x[..., start:, :]
+            return F.pad(x, (0, 0, width - x.shape[-2], 0))
+
+        self.mask = torch.cat(
+            [fit(c.mask[..., None], start)[..., 0] for c, start in zip((self, other), starts, strict=True)]
+        )
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            for name in ("keys", "values"):
+                pair = (getattr(mine, name), getattr(theirs, name))
+                setattr(mine, name, torch.cat([fit(x, start) for x, start in zip(pair, starts, strict=True)]))
 
 
 class TransformersModel(nn.Module):
@@ -65,14 +91,16 @@ class TransformersModel(nn.Module):
         """Logits Float[n, V]."""
         return cast(Tensor, self.lm.get_output_embeddings()(hidden))
 
+    @property
+    def head_weight(self) -> Tensor | None:
+        """See `interface.BareHead`; what comes after the head was looked for when the model was loaded."""
+        head = self.lm.get_output_embeddings()
+        return head.weight if isinstance(head, nn.Linear) and head.bias is None else None
+
     @torch.no_grad()
     def prefill(self, tokens: Tensor, cu_seqlens: Tensor, new_tokens: int) -> tuple[Tensor, TransformersCache]:
-        """Hidden states Float[n, d] of the last tokens, and a cache; raises `ContextOverflowError`."""
+        """Hidden states Float[n, d] of the last tokens, and a cache, which grows; raises `ContextOverflowError`."""
         packing = Packing.of(tokens, cu_seqlens, self.max_positions)
-        if packing.longest + new_tokens > self.max_positions:
-            raise ContextOverflowError(
-                f"prompt of {packing.longest} tokens and {new_tokens} new ones, the model takes {self.max_positions}"
-            )
         columns = packing.columns + (packing.longest - packing.lengths)[packing.rows]
         ids, mask = (tokens.new_zeros(packing.n, packing.longest) for _ in range(2))
         ids[packing.rows, columns] = tokens
@@ -98,12 +126,15 @@ class TransformersModel(nn.Module):
         return out.last_hidden_state[:, -1], cache
 
     def export(self) -> Iterable[tuple[str, Tensor]]:
-        """Weights under transformers' names; a tied head once."""
-        return ((name, p.detach()) for name, p in self.lm.named_parameters())
+        """Weights under transformers' names, adapters merged into them; a tied head once."""
+        merged = Merged(self.lm)
+        names = (name.replace(f"{BASE}.", ".") for name, _ in self.lm.named_parameters())
+        return ((name, merged[name].detach()) for name in names if name in merged)
 
     def save(self, folder: Path) -> None:
         """Write config.json and safetensors."""
-        self.lm.save_pretrained(folder, safe_serialization=True)
+        merged = dict(Merged(self.lm)) if adapted_layers(self.lm) else None
+        self.lm.save_pretrained(folder, state_dict=merged)
 
 
 def load_transformers_model(
@@ -136,7 +167,15 @@ def load_transformers_model(
         raise WeightsMismatchError(f"weights of {str(folder)!r} do not fit its config.json: {', '.join(odd[:3])} …")
     if lm.get_output_embeddings() is None:
         raise ArchitectureError(f"model_type {kind!r} has no output embedding: not a plain causal language model")
-    model = TransformersModel(lm.to(device)).eval()
+    return wrapped(lm.to(device))
+
+
+def wrapped(lm: Any) -> LanguageModel:
+    """A loaded model with a language-modelling head behind the interface, in evaluation mode; nothing is copied.
+
+    Raises `ArchitectureError` where something comes after its head.
+    """
+    model = TransformersModel(lm).eval()
     _assert_plain_head(model)
     return cast(LanguageModel, model)
 

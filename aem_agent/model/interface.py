@@ -5,7 +5,7 @@ sampled is what is trained. Sequences are packed: all tokens of a batch one afte
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -42,7 +42,12 @@ class ArchitectureError(ModelError):
 class Cache(Protocol):
     """Keys and values of a running batch; rows leave as they finish."""
 
-    def drop(self, rows: list[int]) -> list[int]:
+    @property
+    def joins(self) -> bool:
+        """Whether rows can be added while others run."""
+        ...
+
+    def drop(self, rows: Sequence[int]) -> list[int]:
         """Remove rows; returns, for each remaining place, the former row that now lies there."""
         ...
 
@@ -104,19 +109,32 @@ class LanguageModel(Protocol):
 
 
 @runtime_checkable
+class BareHead(Protocol):
+    """A model whose head may be a weight and nothing else, so that its logits need not be made all at once."""
+
+    @property
+    def head_weight(self) -> Tensor | None:
+        """Float[V, d] if head(hidden) is hidden @ weightᵀ; None where it does more (biases, adapters)."""
+        ...
+
+
+@runtime_checkable
 class Continuing(Protocol):
-    """A model whose prefill can take up what an earlier cache of it held."""
+    """A model whose sequences join a running batch, and take up what an earlier cache of it held."""
+
+    def new_cache(self) -> Any:
+        """An empty `KVCache` that `extend` fills."""
+        ...
 
     def extend(
-        self,
-        kept: Sequence[Tensor],
-        tokens: Tensor,
-        cu_seqlens: Tensor,
-        new_tokens: int,
-        room: Callable[[tuple[int, ...], Tensor], Tensor],
-    ) -> tuple[Tensor, Any]:
-        """As `prefill`; the first `len(kept)` sequences continue `kept`, Float[2 · layers, KV, base, hd] each, and
-        `tokens` holds what is new of them. The cache, a `KVCache`, lies in `room(shape, like)`: finite, and free."""
+        self, kept: Sequence[Tensor], tokens: Tensor, cu_seqlens: Tensor, new_tokens: Sequence[int], cache: Any
+    ) -> Tensor:
+        """Add n sequences behind the rows of a cache, with room for `new_tokens` more each; returns the hidden states
+        Float[n, d] of their last tokens.
+
+        The first `len(kept)` sequences continue `kept`, Float[2 · layers, KV, base, hd] each, and `tokens` holds what
+        is new of them. Raises `ContextOverflowError`.
+        """
         ...
 
 

@@ -3,8 +3,9 @@
 Layout of three sequences a b | a b c | d: `tokens` = [a b a b c d], `cu_seqlens` = [0 2 5 6]. A causal model's state at
 a token depends on what came before only, so equal beginnings are computed once: the *nodes* are a b c d, and token →
 node is [0 1 0 1 2 3]. Rollout prompts repeat task, room and history over episodes and turns, so this often halves the
-work. Linear layers see nodes. Attention sees a padded view [n, longest] of them; pads come last in a row, so the
-causal rule alone hides them. With half precision on CUDA the variable-length kernel needs no view at all.
+work (to find them takes a CPU less than a millisecond for 32k tokens). Linear layers see nodes. Attention sees a padded
+view [n, longest] of them; pads come last in a row, so the causal rule alone hides them. With half precision on CUDA the
+variable-length kernel needs no view at all.
 """
 
 import inspect
@@ -66,6 +67,11 @@ class Packing:
     def positions(self) -> Tensor:
         """Long[U]: place of each node within its sequence."""
         return self.columns if self.token_of is None else self.columns[self.token_of]
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Int[n + 1]: `cu_seqlens` as kernels take it."""
+        return self.cu_seqlens.int()
 
     @cached_property
     def last(self) -> Tensor:
@@ -130,15 +136,14 @@ def _prefix_tree(tokens: Array, sizes: Array, rows: Array, columns: Array) -> tu
 
 def attend(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
     """Causal attention within each sequence: q Float[U, H, hd], k and v Float[U, KV, hd] → Float[U, H·hd]."""
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _varlen_arguments() is not None:
+    if has_kernel(q):
         return _attend_varlen(q, k, v, packing)
     n, width, table = packing.n, packing.longest, packing.table
     views = []
     for x in (q, k, v):
         rows = x if table is None else x.flatten(1).index_select(0, table)
         views.append(rows.view(n, width, *x.shape[1:]).transpose(1, 2))
-    grouped = q.shape[1] != k.shape[1]
-    out = F.scaled_dot_product_attention(views[0], views[1], views[2], is_causal=True, enable_gqa=grouped)
+    out = _grouped_attention(views[0], views[1], views[2], is_causal=True)
     out = out.transpose(1, 2).reshape(n * width, -1)
     return out if table is None else out.index_select(0, packing.places)
 
@@ -160,9 +165,24 @@ def attend_at(q: Tensor, k: Tensor, v: Tensor, packing: Packing, at: Tensor) -> 
         x.flatten(1).index_select(0, index).view(n, -1, *x.shape[1:]).transpose(1, 2)
         for x, index in ((q, chosen), (k, table), (v, table))
     ]
-    grouped = q.shape[1] != k.shape[1]
-    out = F.scaled_dot_product_attention(views[0], views[1], views[2], attn_mask=mask, enable_gqa=grouped)
+    out = _grouped_attention(views[0], views[1], views[2], attn_mask=mask)
     return out.transpose(1, 2).reshape(n * most, -1).index_select(0, places)
+
+
+def _grouped_attention(q: Tensor, k: Tensor, v: Tensor, **how: Any) -> Tensor:
+    """q Float[n, H, m, hd], k and v Float[n, KV, w, hd] → as q. CUDA's kernels for single precision and for masks do
+    not know shared heads, and without a kernel all scores would be held at once: there they are given their own."""
+    grouped = q.shape[1] != k.shape[1]
+    if grouped and q.device.type == "cuda":
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        grouped = False
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=grouped, **how)
+
+
+def has_kernel(x: Tensor) -> bool:
+    """Whether attention over tensors like this goes through the variable-length kernel. It takes no mask: who needs
+    some of the queries only asks for all, which is cheaper than masked attention over a padded view."""
+    return x.is_cuda and x.dtype in (torch.float16, torch.bfloat16) and _varlen_arguments() is not None
 
 
 @cache
@@ -185,6 +205,6 @@ def _attend_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing) -> Tensor:
     if "enable_gqa" not in arguments and k.shape[1] != q.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     q, k, v = (packing.expand(x) for x in (q, k, v))
-    cu = packing.cu_seqlens.int()
-    out = cast(Tensor, varlen_attn(q, k, v, cu, cu, packing.longest, packing.longest, **arguments)).flatten(1)
+    cu, longest = packing.ends, packing.longest
+    out = cast(Tensor, varlen_attn(q, k, v, cu, cu, longest, longest, **arguments)).flatten(1)
     return out if packing.token_of is None else out.index_select(0, packing.token_of)

@@ -1,8 +1,13 @@
-"""Batched sampling: prompts of any length, one random stream per request, log-probs and entropies as tokens are drawn.
+"""Batched sampling: a running batch that requests join and leave, each row with its own prompt, stream and stops.
 
-A request's draws come from a hash of (its seed, token number), so they do not depend on what else is in the batch.
+    rows = sampler.admit(requests)      prompts are computed; the new rows take places behind the running ones
+    finished = sampler.draw()           one token for every row; finished rows leave their places
+    sampler.leave(rows)                 cancelled ones leave theirs
+
+What was drawn is fed to the model at the next call that needs its outcome, so rows that left in between cost nothing.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,84 +16,41 @@ import torch
 from torch import Tensor
 
 from aem_agent.model.conversations import Conversation, Conversations
+from aem_agent.model.draw import Draw, Streams
 from aem_agent.model.interface import Continuing, LanguageModel
-from aem_agent.types import FinishReason, GenerateRequest, Response, Sampling, TokenizerLike
+from aem_agent.types import ContextOverflowError, EngineError, FinishReason, GenerateRequest, Response, TokenizerLike
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = (1 << 64) - 1
-
-
-def uniforms(seeds: Sequence[int], start: int, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Float[n, count] in (0, 1): numbers `start` … of each seed's stream (SplitMix64, 48 bits: none rounds to 1)."""
-    base = np.array([(s * 0xD1342543DE82EF95 + _GOLDEN) & _MASK for s in seeds], dtype=np.uint64)
-    steps = np.arange(start + 1, start + count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-    x = _mix(_mix(base)[:, None] + steps)
-    return ((x >> np.uint64(16)).astype(np.float64) + 0.5) * 2.0**-48
+UNSURE = 8
+"""Letters at the beginning of a decoded tail that may differ from the whole text's: a space that is left out, parts of
+a letter beyond ASCII."""
 
 
-def _mix(x: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def check_fits(request: GenerateRequest, limit: int) -> None:
+    """Raises `ContextOverflowError` when prompt and response may exceed a model's positions."""
+    prompt, new = len(request.prompt_token_ids), request.sampling.max_new_tokens
+    if prompt + new > limit:
+        raise ContextOverflowError(
+            f"prompt of {prompt} tokens and {new} new ones, the model takes {limit}: shorten the history"
+        )
 
 
-class Draw:
-    """Draws one token for each running row."""
-
-    def __init__(self, samplings: Sequence[Sampling], device: torch.device) -> None:
-        greedy = [s.temperature <= 0 for s in samplings]
-        self.greedy = torch.tensor(greedy, device=device)
-        self.any_greedy, self.all_greedy = any(greedy), all(greedy)
-        self.unit = all(s.temperature in (0, 1) for s in samplings)
-        self.scale = torch.tensor([1 / s.temperature if s.temperature > 0 else 1.0 for s in samplings], device=device)
-        self.top_p = torch.tensor([s.top_p for s in samplings], device=device)
-        self.any_top_p = any(s.top_p < 1 for s in samplings)
-        self.entropies = any(s.entropies for s in samplings)
-
-    def keep(self, rows: Tensor) -> None:
-        """Carry on with these rows (Long[m])."""
-        self.greedy, self.scale, self.top_p = self.greedy[rows], self.scale[rows], self.top_p[rows]
-
-    def __call__(self, logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Logits Float[n, V], uniforms Float64[n] → tokens Long[n], their log-probs, and entropies in nats.
-
-        Log-probs and entropies are of the full distribution at the sampling temperature, before any top-p cut.
-        """
-        logits = logits.float()
-        logp = (logits if self.unit else logits * self.scale[:, None]).log_softmax(-1)
-        p = logp.exp() if self.entropies or not self.all_greedy else None
-        if p is None or self.all_greedy:
-            tokens = logits.argmax(-1)
-        else:
-            tokens = _inverse_cdf(_cut(p, self.top_p) if self.any_top_p else p, uniform)
-            if self.any_greedy:
-                tokens = torch.where(self.greedy, logits.argmax(-1), tokens)
-        entropies = None
-        if p is not None and self.entropies:
-            entropies = -(p * logp.clamp(min=torch.finfo(logp.dtype).min)).sum(-1)
-        return tokens, logp.gather(1, tokens[:, None])[:, 0], entropies
-
-
-def _inverse_cdf(p: Tensor, uniform: Tensor) -> Tensor:
-    """The token whose share of the cumulative distribution holds the uniform number; never one of probability 0."""
-    cdf = p.double().cumsum(-1)
-    return torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True)[:, 0]
-
-
-def _cut(p: Tensor, top_p: Tensor) -> Tensor:
-    """Zero all but the likeliest tokens that together reach `top_p` (the one that crosses it stays)."""
-    ordered, order = p.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    kept = ordered.masked_fill((before >= top_p[:, None]) & (top_p < 1)[:, None], 0.0)
-    return torch.zeros_like(p).scatter_(1, order, kept)
-
-
-class _Row:
+class Row:
     """One running request."""
 
-    __slots__ = ("conversation", "entropies", "finish", "ids", "limit", "logprobs", "request", "stop", "stop_ids")
+    __slots__ = (
+        "conversation",
+        "entropies",
+        "finish",
+        "ids",
+        "limit",
+        "logprobs",
+        "request",
+        "stop",
+        "stop_ids",
+        "versions",
+    )
 
-    def __init__(self, request: GenerateRequest, conversation: Conversation | None, eos: int) -> None:
+    def __init__(self, request: GenerateRequest, conversation: Conversation | None, eos: int, version: int) -> None:
         sampling = request.sampling
         self.request = request
         self.conversation = conversation
@@ -99,6 +61,13 @@ class _Row:
         self.limit = sampling.max_new_tokens
         self.stop = sampling.stop
         self.stop_ids = {eos, *sampling.stop_token_ids}
+        self.versions = [(0, version)]
+
+    def now_under(self, version: int) -> None:
+        """The tokens from here on are drawn under other weights."""
+        if self.versions[-1][0] == len(self.ids):
+            self.versions.pop()
+        self.versions.append((len(self.ids), version))
 
 
 class Sampler:
@@ -114,68 +83,175 @@ class Sampler:
         self.model = model
         self.tokenizer = tokenizer
         self.conversations = conversations if isinstance(model, Continuing) else None
+        self.rows: list[Row] = []
+        """Those that run, in the order of their places."""
         self._pieces: dict[int, str] = {}
+        self._cache: Any = None
+        self._hidden: Tensor | None = None
+        """Float[n, d] to draw from, unless tokens are still to be fed."""
+        self._drawn: Tensor | None = None
+        """Long[n] to be fed."""
+        self._draw: Draw | None = None
+        self._streams: Streams | None = None
+
+    @property
+    def joins(self) -> bool:
+        """Whether rows can be admitted now: some models of transformers cannot while others run."""
+        return not self.rows or self._cache is None or bool(self._cache.joins)
+
+    def __call__(self, requests: Sequence[GenerateRequest], version: int = 0) -> list[Response]:
+        """One response per request, in order, with nothing else running. Raises `ContextOverflowError`."""
+        rows = self.admit(requests, version)
+        while self.rows:
+            self.draw()
+        return [self.response(row) for row in rows]
 
     @torch.inference_mode()
-    def __call__(self, requests: Sequence[GenerateRequest], version: int = 0) -> list[Response]:
-        """One response per request, in order; finished rows leave the batch. Raises `ContextOverflowError`."""
-        device, model = self.model.device, self.model
-        rows = self._rows(requests)
-        running = sorted(rows, key=lambda row: row.conversation is None or not row.conversation.base)
-        limit = max(row.limit for row in rows)
-        hidden, cache = self._prefill(running, limit)
-        draw = Draw([row.request.sampling for row in running], device)
-        uniform = torch.from_numpy(uniforms([row.request.seed for row in running], 0, limit)).to(device)
-        for step in range(limit):
-            tokens, logprobs, entropies = draw(model.head(hidden), uniform[:, step])
-            done = self._record(running, tokens, logprobs, entropies)
-            self._keep(running, done, cache)
-            if len(done) == len(running):
-                break
-            if done:
-                order = cache.drop(done)
-                places = torch.tensor(order, device=device)
-                running = [running[i] for i in order]
-                tokens, uniform = tokens[places], uniform[places]
-                draw.keep(places)
-            hidden = model.step(tokens, cache)
-        return [self._response(row, version) for row in rows]
+    def admit(self, requests: Sequence[GenerateRequest], version: int = 0) -> list[Row]:
+        """Add a row for each request. Raises `ContextOverflowError`, and then nothing has changed."""
+        for request in requests:
+            check_fits(request, self.model.max_positions)
+        self._feed()
+        rows = self._new_rows(requests, version)
+        joining = sorted(rows, key=lambda row: row.conversation is None or not row.conversation.base)
+        hidden = self._prefill(joining)
+        self._hidden = hidden if self._hidden is None else torch.cat([self._hidden, hidden])
+        self.rows += joining
+        self._draw = self._streams = None
+        return rows
 
-    def _rows(self, requests: Sequence[GenerateRequest]) -> list[_Row]:
+    @torch.inference_mode()
+    def draw(self) -> list[Row]:
+        """Draw a token for every row; returns the rows that are finished, which have left.
+
+        Raises `EngineError` when a log-prob is not finite. What else runs cannot go on then: `clear`.
+        """
+        if not self.rows:
+            return []
+        self._feed()
+        assert self._hidden is not None
+        if self._draw is None:
+            self._draw = Draw([row.request.sampling for row in self.rows], self.model.device)
+        if self._streams is None or not self._streams.left:
+            seeds, drawn = [row.request.seed for row in self.rows], [len(row.ids) for row in self.rows]
+            self._streams = Streams(seeds, drawn, self.model.device)
+        tokens, logprobs, entropies = self._draw(self.model.head(self._hidden), self._streams.take())
+        self._hidden, self._drawn = None, tokens
+        places = self._record(tokens, logprobs, entropies)
+        finished = [self.rows[i] for i in places]
+        self._keep(places)
+        self._drop(places)
+        return finished
+
+    @torch.inference_mode()
+    def leave(self, rows: Sequence[Row]) -> None:
+        """Take rows out that nobody waits for any more."""
+        gone = set(rows)
+        self._drop([i for i, row in enumerate(self.rows) if row in gone])
+
+    @torch.inference_mode()
+    def recompute(self, version: int) -> None:
+        """Go on under changed weights: keys and values of prompts and of what was said are computed anew."""
+        rows = self.rows
+        if not rows:
+            return
+        self._forget_batch()
+        for row in rows:
+            row.now_under(version)
+            row.conversation = None
+        self._hidden = self._prefill(rows)
+        self.rows = rows
+
+    def clear(self) -> None:
+        """Drop all rows, whatever state they are in, and give the memory of their keys and values back."""
+        self._forget_batch()
+        self._cache = None
+
+    def response(self, row: Row) -> Response:
+        """What a finished row said."""
+        return Response(
+            text=self.tokenizer.decode(row.ids),
+            token_ids=tuple(row.ids),
+            logprobs=tuple(row.logprobs),
+            entropies=tuple(row.entropies) if row.request.sampling.entropies else None,
+            finish_reason=row.finish,
+            policy_versions=tuple(row.versions),
+        )
+
+    def _forget_batch(self) -> None:
+        self.rows = []
+        self._hidden = self._drawn = self._draw = self._streams = None
+        if isinstance(self.model, Continuing) and self._cache is not None:
+            self._cache.clear()
+        else:
+            self._cache = None
+
+    def _feed(self) -> None:
+        """Let the model see what was drawn."""
+        if self._drawn is not None:
+            tokens, self._drawn = self._drawn, None
+            self._hidden = self.model.step(tokens, self._cache)
+
+    def _new_rows(self, requests: Sequence[GenerateRequest], version: int) -> list[Row]:
         found: Sequence[Conversation | None] = [None] * len(requests)
         if self.conversations is not None and any(r.conversation is not None for r in requests):
-            found = self.conversations.match(requests, self.model)
+            running = [n for row in self.rows if (n := row.request.conversation) is not None]
+            found = self.conversations.match(requests, self.model, running)
         eos = self.tokenizer.eos_token_id
-        return [_Row(request, conversation, eos) for request, conversation in zip(requests, found, strict=True)]
+        return [Row(request, talk, eos, version) for request, talk in zip(requests, found, strict=True)]
 
-    def _prefill(self, rows: Sequence[_Row], limit: int) -> tuple[Tensor, Any]:
-        """Hidden states of the last prompt tokens and the running cache; rows that continue something come first."""
+    def _prefill(self, rows: Sequence[Row]) -> Tensor:
+        """Hidden states of the last tokens of rows that join; those that continue something come first."""
         device, model = self.model.device, self.model
-        talks = [row.conversation for row in rows]
-        bases = [0 if talk is None else talk.base for talk in talks]
-        flat = [t for row, base in zip(rows, bases, strict=True) for t in row.request.prompt_token_ids[base:]]
-        sizes = [len(row.request.prompt_token_ids) - base for row, base in zip(rows, bases, strict=True)]
-        cu = torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)).to(device)
-        tokens = torch.tensor(flat, device=device)
-        if self.conversations is None or not any(talks) or not isinstance(model, Continuing):
-            return model.prefill(tokens, cu, limit)
-        kept = [talk.kv[:, :, : talk.base] for talk in talks if talk is not None and talk.kv is not None and talk.base]
-        return model.extend(kept, tokens, cu, limit, self.conversations.room)
+        kept = [c.kv[:, :, : c.base] for row in rows if (c := row.conversation) and c.kv is not None and c.base]
+        bases = [kv.shape[2] for kv in kept] + [0] * (len(rows) - len(kept))
+        shown = [(*row.request.prompt_token_ids, *row.ids)[base:] for row, base in zip(rows, bases, strict=True)]
+        cu = torch.from_numpy(np.cumsum([0, *map(len, shown)]).astype(np.int32)).to(device)
+        tokens = torch.tensor([t for ids in shown for t in ids], device=device)
+        new = [row.limit - len(row.ids) for row in rows]
+        if isinstance(model, Continuing):
+            self._cache = self._cache or model.new_cache()
+            return model.extend(kept, tokens, cu, new, self._cache)
+        hidden, cache = model.prefill(tokens, cu, max(new))
+        if self._cache is None:
+            self._cache = cache
+        else:
+            self._cache.join(cache)
+        return hidden
 
-    def _keep(self, running: Sequence[_Row], done: Sequence[int], cache: Any) -> None:
+    def _keep(self, places: Sequence[int]) -> None:
         """Hand what finished rows leave behind to their conversations, before others take their places."""
         if self.conversations is not None:
-            for i in done:
-                row = running[i]
+            for i in places:
+                row = self.rows[i]
                 if row.conversation is not None:
-                    self.conversations.keep(row.request, row.conversation, row.ids, cache, i)
+                    self.conversations.keep(row.request, row.conversation, row.ids, self._cache, i)
 
-    def _record(self, rows: list[_Row], tokens: Tensor, logprobs: Tensor, entropies: Tensor | None) -> list[int]:
+    def _drop(self, places: Sequence[int]) -> None:
+        if len(places) == len(self.rows):
+            self._forget_batch()
+        elif places:
+            order = self._cache.drop(places)
+            self.rows = [self.rows[i] for i in order]
+            index = torch.tensor(order, device=self.model.device)
+            if self._drawn is not None:
+                self._drawn = self._drawn[index]
+            if self._hidden is not None:
+                self._hidden = self._hidden[index]
+            for per_row in (self._draw, self._streams):
+                if per_row is not None:
+                    per_row.keep(index)
+
+    def _record(self, tokens: Tensor, logprobs: Tensor, entropies: Tensor | None) -> list[int]:
         """Note what was drawn; returns the places of rows that are finished."""
         done = []
         ids, logs = tokens.tolist(), logprobs.tolist()
+        if not math.isfinite(sum(logs)):  # one test for all rows: NaN and infinities spread
+            raise EngineError(
+                "the model's logits are not finite: its weights diverged (lower the learning rate) or are damaged"
+            )
         ents = entropies.tolist() if entropies is not None else logs
-        for i, (row, token, logprob, entropy) in enumerate(zip(rows, ids, logs, ents, strict=True)):
+        for i, (row, token, logprob, entropy) in enumerate(zip(self.rows, ids, logs, ents, strict=True)):
             row.ids.append(token)
             row.logprobs.append(logprob)
             row.entropies.append(entropy)
@@ -186,7 +262,7 @@ class Sampler:
                 done.append(i)
         return done
 
-    def _stopped(self, row: _Row) -> bool:
+    def _stopped(self, row: Row) -> bool:
         """A stop string ends in the newest token: only one that holds the string's last letter can have ended it.
 
         A space may come from the decoder instead, and a letter beyond ASCII from several tokens."""
@@ -195,15 +271,16 @@ class Sampler:
             piece = self._pieces[row.ids[-1]] = self.tokenizer.decode(row.ids[-1:])
         if all(s[-1].isascii() and s[-1] != " " and s[-1] not in piece for s in row.stop):
             return False
-        text = self.tokenizer.decode(row.ids)
-        return any(s in text for s in row.stop)
+        return self._holds_stop(row)
 
-    def _response(self, row: _Row, version: int) -> Response:
-        return Response(
-            text=self.tokenizer.decode(row.ids),
-            token_ids=tuple(row.ids),
-            logprobs=tuple(row.logprobs),
-            entropies=tuple(row.entropies) if row.request.sampling.entropies else None,
-            finish_reason=row.finish,
-            policy_versions=((0, version),),
-        )
+    def _holds_stop(self, row: Row) -> bool:
+        """Looks at the end of the text, so that the cost of a token does not grow with the answer."""
+        ids, letters = row.ids, max(map(len, row.stop)) + UNSURE
+        count, tail = letters, self.tokenizer.decode(ids[-letters:])
+        while len(tail) < letters and count < len(ids):
+            count *= 2
+            tail = self.tokenizer.decode(ids[-count:])
+        if not any(s in tail for s in row.stop):
+            return False
+        text = tail if count >= len(ids) else self.tokenizer.decode(ids)
+        return any(s in text for s in row.stop)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aem_agent.model.decoder import Decoder
 from aem_agent.model.interface import WeightsMismatchError, WeightsMissingError
+from aem_agent.model.lora_layers import Merged
 
 INDEX = "model.safetensors.index.json"
 
@@ -58,13 +59,19 @@ def _separate(ours: Tensor, head_dim: int) -> Tensor:
     return ours.reshape(-1, head_dim // 2, 2, *ours.shape[1:]).transpose(1, 2).reshape(ours.shape)
 
 
+def split_rows(parts: list[tuple[str, int]], stacked: Tensor, head_dim: int) -> Iterator[tuple[str, Tensor]]:
+    """(transformers' name, rows) of a tensor whose rows are those of a parameter of ours; `parts` is its entry in
+    `name_table`."""
+    pieces = torch.split(stacked, [rows for _, rows in parts])
+    for (part, _), piece in zip(parts, pieces, strict=True):
+        yield part, _separate(piece, head_dim) if _paired(part) else piece
+
+
 def export_weights(model: Decoder) -> Iterator[tuple[str, Tensor]]:
-    """(transformers' name, weight), one at a time."""
-    own = dict(model.named_parameters())
+    """(transformers' name, weight), one at a time; adapters are merged into it."""
+    own = Merged(model)
     for name, parts in name_table(model).items():
-        pieces = torch.split(own[name].detach(), [rows for _, rows in parts])
-        for (part, _), piece in zip(parts, pieces, strict=True):
-            yield part, _separate(piece, model.config.head_dim) if _paired(part) else piece
+        yield from split_rows(parts, own[name].detach(), model.config.head_dim)
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 from aem_agent.report.html import Markup, escape, join, tag
 from aem_agent.types import Episode, Turn
+from aem_envs.sanitize import cut
 
-MAX_TEXT = 20_000
-"""Characters of one text shown at most; the record keeps the rest."""
+MAX_TEXT, MAX_LINE = 20_000, 500
+"""Characters of one text, and of one that stands in a line, shown at most; the record keeps the rest."""
 
 
 def outcome(episode: Episode) -> tuple[str, str]:
@@ -22,8 +23,7 @@ def badge(word: str, style: str) -> Markup:
 
 
 def _block(label: str, text: str) -> Markup:
-    cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}\n… {len(text) - MAX_TEXT} more characters"
-    return join(tag("div", label, class_="label"), tag("pre", cut))
+    return join(tag("div", label, class_="label"), tag("pre", cut(text, MAX_TEXT)))
 
 
 def turn_view(turn: Turn, index: int) -> Markup:
@@ -34,14 +34,16 @@ def turn_view(turn: Turn, index: int) -> Markup:
         badge(f"{turn.dropped_turns} turns left out", "soft") if turn.dropped_turns else "",
         badge(f"reward {turn.reward:g}", "good" if turn.reward > 0 else "bad") if turn.reward else "",
     ]
-    summary = tag("summary", tag("span", index, class_="index"), tag("code", turn.action or "(empty)"), " ", *flags)
+    summary = tag(
+        "summary", tag("span", index, class_="index"), tag("code", cut(turn.action, MAX_LINE) or "(empty)"), " ", *flags
+    )
     facts = [] if turn.response.finish_reason == "stop" else [f"response cut: {turn.response.finish_reason}"]
     if turn.response.token_ids:
         facts.append(f"{len(turn.prompt_token_ids)} prompt tokens, {len(turn.response.token_ids)} response tokens")
     if turn.format_error:
-        facts.append(f"parser: {turn.format_error}")
+        facts.append(f"parser: {cut(turn.format_error, MAX_LINE)}")
     if turn.info.get("action_error"):
-        facts.append(f"environment: {turn.info['action_error']}")
+        facts.append(f"environment: {cut(str(turn.info['action_error']), MAX_LINE)}")
     body = [_block("observation", turn.observation), _block("response", turn.response.text)]
     if turn.action != turn.response.text:
         body.append(_block("action", turn.action))
@@ -56,13 +58,13 @@ def episode_view(episode: Episode, *, number: int | None = None, open_: bool = F
     line = [
         f"{len(episode.turns)} steps",
         f"return {episode.return_:g}",
-        *([f"truncated: {episode.truncation_reason}"] if episode.truncated else []),
-        *([episode.task_type] if episode.task_type else []),
+        *([f"truncated: {cut(str(episode.truncation_reason), MAX_LINE)}"] if episode.truncated else []),
+        *([cut(episode.task_type, MAX_LINE)] if episode.task_type else []),
         *([f"attempt {episode.repeat + 1}"] if episode.repeat else []),
     ]
     note = tag("span", " · ".join(line), class_="soft")
     index = tag("span", number, class_="index") if number is not None else ""
-    summary = tag("summary", index, badge(word, style), tag("code", episode.task_id), " ", note)
+    summary = tag("summary", index, badge(word, style), tag("code", cut(episode.task_id, MAX_LINE)), " ", note)
     turns = [turn_view(turn, i) for i, turn in enumerate(episode.turns, 1)]
     end = [_block("final observation", episode.final_observation)] if episode.final_observation else []
     error = [_block("error", episode.error)] if episode.error else []

@@ -7,9 +7,9 @@ from typing import Any
 
 from aem_agent.report.charts import Bar, Series, bar_chart, line_chart
 from aem_agent.report.episodes import episode_view, outcome
-from aem_agent.report.html import Markup, join, page, paragraph, table, tag, tiles
+from aem_agent.report.html import Markup, join, page, paragraph, table, tiles, warning
 from aem_agent.stats import Counts, clustered_wilson
-from aem_agent.summary import Summary, format_interval, format_rate
+from aem_agent.summary import Summary, format_cost, format_interval, format_rate
 from aem_agent.types import Episode
 from aem_envs.sanitize import counted
 
@@ -52,7 +52,7 @@ def _warnings(s: Summary) -> Markup:
         )
     if s.missing:
         lines.append(f"{counted(s.missing, 'planned episode')} without a record: the run is not complete.")
-    return join(*(tag("p", line, class_="warn") for line in lines))
+    return join(*map(warning, lines))
 
 
 def _figures(s: Summary) -> Markup:
@@ -79,6 +79,8 @@ def _figures(s: Summary) -> Markup:
     ]
     if s.response_tokens:
         figures.append(("Response tokens", f"{s.response_tokens:,}", f"{s.prompt_tokens:,} prompt tokens"))
+    if s.cost is not None:
+        figures.append(("Cost", format_cost(s.cost), "US dollars"))
     return tiles(figures)
 
 
@@ -155,7 +157,7 @@ def sample(episodes: Sequence[Episode], limit: int = SAMPLE) -> list[int]:
 
 def _episodes(episodes: Sequence[Episode]) -> Markup:
     shown = sample(episodes)
-    note = f"{len(shown)} of {len(episodes)} episodes; aem-eval view DIR --episode N prints any of them."
+    note = f"{len(shown)} of {len(episodes)} episodes; aem-eval view DIR shows all of them, and every turn."
     return join(paragraph(note, note=True), *(episode_view(episodes[i], number=i + 1) for i in shown))
 
 

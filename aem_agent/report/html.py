@@ -10,7 +10,10 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from aem_envs.sanitize import for_html
+from aem_envs.sanitize import cut, for_html
+
+MAX_CELL = 2_000
+"""Characters of a cell, a heading or a key figure shown at most."""
 
 
 class Markup(str):
@@ -45,9 +48,19 @@ def tag(name: str, *parts: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{written}>{join(*parts)}</{name}>")
 
 
+def _short(value: object) -> object:
+    """Texts that are too long for where they stand, cut; markup and numbers as they are."""
+    return value if isinstance(value, Markup | int | float) else cut(str(value), MAX_CELL)
+
+
+def warning(line: str) -> Markup:
+    """A paragraph that stands out."""
+    return tag("p", _short(line), class_="warn")
+
+
 def paragraph(*parts: object, note: bool = False) -> Markup:
     """A paragraph; `note` sets it small and soft."""
-    return tag("p", *parts, class_="note" if note else None)
+    return tag("p", *map(_short, parts), class_="note" if note else None)
 
 
 def table(headers: Sequence[object], rows: Iterable[Sequence[object]], *, numbers: Iterable[int] = ()) -> Markup:
@@ -56,7 +69,7 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[object]], *, number
 
     def cell(name: str, column: int, value: object) -> Markup:
         is_number = column in right or (isinstance(value, int | float) and not isinstance(value, bool))
-        return tag(name, value, class_="number" if is_number else None)
+        return tag(name, _short(value), class_="number" if is_number else None)
 
     head = tag("tr", *(cell("th", i, h) for i, h in enumerate(headers)))
     body = [tag("tr", *(cell("td", i, v) for i, v in enumerate(row))) for row in rows]
@@ -67,7 +80,7 @@ def tiles(figures: Iterable[tuple[object, object, object]]) -> Markup:
     """Key figures as (name, value, detail) cards in a row."""
 
     def card(*parts: object) -> Markup:
-        lines = zip(parts, ("name", "value", "detail"))
+        lines = zip(map(_short, parts), ("name", "value", "detail"))
         return tag("div", *(tag("div", part, class_=class_) for part, class_ in lines), class_="tile")
 
     return tag("div", *(card(*figure) for figure in figures), class_="tiles")
@@ -89,8 +102,8 @@ def page(title: str, sections: Iterable[tuple[str, str]], *, subtitle: str = "",
     css, digest = _style()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     body = join(
-        tag("header", tag("h1", title), tag("p", subtitle, class_="subtitle") if subtitle else ""),
-        *(tag("section", tag("h2", heading) if heading else "", content) for heading, content in sections),
+        tag("header", tag("h1", _short(title)), tag("p", _short(subtitle), class_="subtitle") if subtitle else ""),
+        *(tag("section", tag("h2", _short(heading)) if heading else "", content) for heading, content in sections),
         tag("footer", footer) if footer else "",
     )
     return (
@@ -98,5 +111,5 @@ def page(title: str, sections: Iterable[tuple[str, str]], *, subtitle: str = "",
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{escape(title)}</title>\n<style>{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{escape(_short(title))}</title>\n<style>{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )

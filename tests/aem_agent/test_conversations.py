@@ -208,6 +208,15 @@ def test_an_optimiser_step_forgets(folder: Path, model: Decoder, kind: str) -> N
     assert_true_values(model, said + talk(sampler))
 
 
+def test_what_began_before_everything_was_forgotten_is_not_kept(folder: Path, model: Decoder) -> None:
+    sampler, conversations = sampler_of(folder, model)
+    sampler.admit([GenerateRequest((7, 8, 9), Sampling(max_new_tokens=3), 0, 1)])
+    conversations.clear()
+    while sampler.rows:
+        sampler.draw()
+    assert len(conversations) == conversations.nbytes == 0
+
+
 def play(engine: TorchEngine, prompt: Sequence[int]) -> Response:
     request = GenerateRequest(tuple(prompt), Sampling(max_new_tokens=4), 0, 3)
     return asyncio.run(engine.generate(request))

@@ -27,7 +27,7 @@ def test_errors_are_reported_apart_and_resume_redoes_only_them(capsys: pytest.Ca
     assert aem_eval("score", "a") == 3
 
     Path("flag").unlink()
-    assert aem_eval("run", "--resume", "a", "--retries", "0") == 0
+    assert aem_eval("run", "--resume", "a", "--trust", "--retries", "0") == 0
     after = Path("a/episodes.jsonl").read_bytes()
     assert after.startswith(before) and after.count(b"\n") == 29 + broken
     assert json.loads(Path("a/summary.json").read_text())["errors"] == 0
@@ -54,18 +54,18 @@ def test_resume_refuses_tasks_whose_data_have_changed(capsys: pytest.CaptureFixt
     lines = Path("a/episodes.jsonl").read_text().splitlines(keepends=True)
     Path("a/episodes.jsonl").write_text("".join(lines[:2]))
     Path("edition").write_text("second")
-    assert aem_eval("run", "--resume", "a") == 2
+    assert aem_eval("run", "--resume", "a", "--trust") == 2
     assert "data of 2 tasks played in a have changed" in capsys.readouterr().err
     assert Path("a/episodes.jsonl").read_text() == "".join(lines[:2])
     Path("edition").write_text("first")
     capsys.readouterr()
-    assert aem_eval("run", "--resume", "a", "--dry-run") == 0
+    assert aem_eval("run", "--resume", "a", "--trust", "--dry-run") == 0
     assert "3: 2 done, 1 to play (nothing was played now)" in capsys.readouterr().out
-    assert aem_eval("run", "--resume", "a", "--seed", "5", "--dry-run") == 2, "refused as it will be"
-    assert aem_eval("run", "--resume", "a") == 0
+    assert aem_eval("run", "--resume", "a", "--trust", "--seed", "5", "--dry-run") == 2, "refused as it will be"
+    assert aem_eval("run", "--resume", "a", "--trust") == 0
     assert len(episodes("a")) == 3
     capsys.readouterr()
-    assert aem_eval("run", "--resume", "a", "--dry-run", "--json") == 0
+    assert aem_eval("run", "--resume", "a", "--trust", "--dry-run", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["episodes"], plan["done"], plan["remaining"]) == (3, 3, 0)
 
@@ -80,7 +80,7 @@ def test_resume_after_kill_9_loses_nothing() -> None:
     kept = kept[: kept.rindex(b"\n") + 1]
     assert kept.count(b"\n") < 12
     Path("a/episodes.jsonl").write_bytes(kept + b'{"env_id":"test/Trou')  # as torn as it can be
-    assert aem_eval("run", "--resume", "a") == 0
+    assert aem_eval("run", "--resume", "a", "--trust") == 0
     content = Path("a/episodes.jsonl").read_bytes()
     assert content.startswith(kept) and content.count(b"\n") == 12
     assert aem_eval(*arguments, "--out", "b") == 0
@@ -92,12 +92,12 @@ def test_ctrl_c_sums_up_what_is_done_and_says_how_to_go_on() -> None:
     wait_for_episodes(Path("a"), 2)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 130 and "--resume a" in error and "Traceback" not in error
+    assert process.returncode == 130 and "--resume a --trust" in error and "Traceback" not in error
     assert error.count("Ctrl-C again stops at once") == 1
     summary = json.loads(Path("a/summary.json").read_text())
     assert summary["n"] >= 2 and summary["missing"] == 12 - summary["n"] > 0 and summary["errors"] == 0
     assert "not complete" in Path("a/report.html").read_text()
-    assert aem_eval("run", "--resume", "a") == 0
+    assert aem_eval("run", "--resume", "a", "--trust") == 0
 
 
 def test_a_full_disk_is_a_clear_error_and_resumable() -> None:
@@ -147,9 +147,8 @@ def test_view_shows_hostile_texts_harmlessly(capsys: pytest.CaptureFixture[str])
     assert "\x1b" not in shown and "␛[2J<script>alert(1)</script>" in shown and "[red]go east[/red]" in shown
     assert aem_eval("view", "a", "--episode", "3") == 2
     assert "episodes 1 to 2" in capsys.readouterr().err
-    Path("a/report.html").unlink()
     assert aem_eval("view", "a", "--no-browser") == 0
-    assert capsys.readouterr().out.strip() == "a/report.html"
+    assert capsys.readouterr().out.strip() == "a/view.html"
     report = Path("a/report.html").read_text()
     assert "<script" not in report and "\x1b" not in report and "alert(1)" in report
 
@@ -189,3 +188,19 @@ def test_damaged_records_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a/episodes.jsonl").write_bytes(b"{}\n" + lines[1])
     assert aem_eval("score", "a") == 2
     assert "line 1" in capsys.readouterr().err
+
+
+def test_a_pool_that_cannot_be_had_leaves_no_run_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    run = ("run", "aem/Toy-v0", "-m", "random", "-n", "3", "--out", "a")
+    assert aem_eval(*run, "--step-limit", "5") == 2
+    assert 'use the pool "processes"' in capsys.readouterr().err and not Path("a").exists()
+    assert aem_eval(*run, "--pool", "nowhere") == 2
+    assert "known: inline, processes, ray" in capsys.readouterr().err and not Path("a").exists()
+    assert aem_eval(*run, "--workers", "0") == 2 and "--workers must be above 0" in capsys.readouterr().err
+    assert not Path("a").exists()
+
+
+def test_the_same_episodes_in_worker_processes() -> None:
+    for out, more in (("a", ()), ("b", ("--pool", "processes", "--workers", "2", "--step-limit", "60"))):
+        assert aem_eval("run", "aem/Toy-v0", "-m", "expert", "-n", "9", "-r", "2", "--out", out, *more) == 0
+    assert episodes("a") == episodes("b") and len(episodes("a")) == 18

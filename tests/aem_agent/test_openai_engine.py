@@ -137,6 +137,16 @@ def test_malformed_answers(body: str) -> None:
         ask(engine(lambda request: httpx.Response(200, text=body)))
 
 
+def test_answers_nested_to_the_limits() -> None:
+    for depth in range(700, 1000, 60):
+        body = "[" * depth + "]" * depth
+        with pytest.raises(EngineError, match="not a"):
+            ask(engine(lambda request, body=body: httpx.Response(200, text=body)))
+        content = f'{{"choices": [{{"message": {{"content": {body}}}}}]}}'
+        with pytest.raises(EngineError, match="not a"):
+            ask(engine(lambda request, body=content: httpx.Response(200, text=body)))
+
+
 @pytest.mark.parametrize(
     ("usage", "recorded"),
     [
@@ -189,7 +199,19 @@ def test_key_is_needed_and_must_fit_a_header(monkeypatch: pytest.MonkeyPatch) ->
     assert "authorization" not in seen[0].headers, "a local server needs none"
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x/v1", "http://", "http://[::1", "http://u:sk-pass@host/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000",
+        "ftp://x/v1",
+        "http://",
+        "http://[::1",
+        "http://u:sk-pass@host/v1",
+        "http://host/v1?k=sk-pass",
+        "http://host/v1?",
+        "http://host/v1#",
+    ],
+)
 def test_bad_base_urls(url: str) -> None:
     with pytest.raises(EngineError, match="base URL") as raised:
         OpenAIEngine("m", base_url=url)
@@ -237,6 +259,7 @@ def test_evaluation_over_a_real_connection_leaves_no_trace_of_the_key(
     caplog.set_level(0)
     policy = make_policy(f"openai:{model}", base_url=loopback, max_new_tokens=20)
     assert not policy.trainable
+    policy.engine.endpoint._backoff = 0.001  # type: ignore[attr-defined]
     tasks = [TaskRef("aem/Toy-v0", "rooms4-start1-red", "train")]
     folder = RunFolder.create(tmp_path / "run", {"model": f"openai:{model}", "base_url": loopback})
 

@@ -35,6 +35,7 @@ json_value = st.none() | st.booleans() | number | text
 responses = st.builds(
     Response,
     usage=st.none() | st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)),
+    cost=st.none() | st.floats(0, 1e9),
     text=text,
     token_ids=ids,
     logprobs=st.none() | st.lists(number, max_size=4).map(tuple),
@@ -76,6 +77,7 @@ episodes = st.builds(
     seconds=number,
     data_hash=text,
     engine=text,
+    start_anchor=text,
 )
 
 
@@ -89,6 +91,13 @@ def test_round_trip_is_exact(episode: Episode) -> None:
     line = dump_line(episode)
     assert line.isascii() and line.endswith(b"\n") and line.count(b"\n") == 1
     assert parse_line(line) == episode
+
+
+def test_records_of_before_the_resets_anchor_was_kept_are_read() -> None:
+    assert b"start_anchor" not in dump_line(episode()), "nothing is written of what is not known"
+    known = dump_line(episode(start_anchor="s0"))
+    assert parse_line(known) == episode(start_anchor="s0")
+    assert parse_line(known.replace(b',"start_anchor":"s0"', b"")) == episode()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,9 @@ def test_long_texts_are_written_by_a_short_cut_and_read_back(odd: str) -> None:
     ],
 )
 def test_infos_of_any_kind_are_read_back(info: dict[str, Any]) -> None:
-    turn = Turn("", Response("", (1,), (-0.5,), (0.25,), usage=(3, 4)), "", (7,), False, "why", False, -1.5, info, 2)
+    turn = Turn(
+        "", Response("", (1,), (-0.5,), (0.25,), usage=(3, 4), cost=0.5), "", (7,), False, "why", False, -1.5, info, 2
+    )
     assert parse_line(dump_line(Episode("e", "t", "", "", 0, 0, turns=(turn,)))).turns == (turn,)
 
 

@@ -123,6 +123,7 @@ def test_invalid_actions_are_recorded_and_limit_truncates() -> None:
     (episode,) = play(RolloutManager(toy, ScriptedPolicy(["fly"]), max_turns=3), toy_tasks(1))[0].episodes
     assert [turn.action for turn in episode.turns] == ["fly", "", ""]
     assert not any(turn.action_valid for turn in episode.turns)
+    assert {turn.info["anchor"] for turn in episode.turns} == {episode.start_anchor} != {""}, "nothing has changed"
     assert (episode.terminated, episode.truncated, episode.truncation_reason) == (False, True, "max_steps")
     assert episode.error is None
 
@@ -281,6 +282,47 @@ def test_ctrl_c_drains_and_a_second_one_drops(signals: int, kept: set[str]) -> N
     asyncio.run(main())
     assert signal.getsignal(signal.SIGINT) is before
     assert set(ended) == kept
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_ends_episodes_that_never_wait_too(signals: int) -> None:
+    """At once: not when all slots have played one more, or the rest of theirs."""
+    steps: list[int] = []
+
+    class Busy(Chain):
+        def step(self, action: str) -> Any:
+            steps.append(1)
+            if len(steps) in (30, 33)[:signals]:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().step(action)
+
+    manager = RolloutManager(Busy, ScriptedPolicy([]), concurrency=16)
+    with pytest.raises(RolloutInterruptedError) as stopped:
+        play(manager, chain(*[20] * 40), handle_signals=True)
+    assert len(stopped.value.groups[0].episodes) == 1
+    assert len(steps) == (40 if signals == 1 else 33)
+
+
+def test_stopping_two_runs_starts_nothing_more() -> None:
+    started: list[str] = []
+
+    class Noting(Waiting):
+        def start(self, env: Any, task: TaskRef, seed: int) -> WaitingEpisode:
+            started.append(task.task_id)
+            return super().start(env, task, seed)
+
+    async def main() -> None:
+        manager = RolloutManager(Chain, Noting(0.05), concurrency=4)
+        runs = [asyncio.ensure_future(manager.run(chain(*[1] * 12))) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        count = len(started)
+        manager.stop()
+        for run in runs:
+            with pytest.raises(RolloutInterruptedError):
+                await run
+        assert len(started) == count == 4
+
+    asyncio.run(main())
 
 
 def test_cancelling_the_caller_cancels_everything() -> None:

@@ -1,15 +1,18 @@
 """Batched sampling: recorded log-probs and entropies, streams, stops, distributions."""
 
+import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from aem_agent.model.draw import Draw, uniforms
 from aem_agent.model.interface import LanguageModel, load_model, load_tokenizer
 from aem_agent.model.presets import PresetConfig, make_preset
-from aem_agent.model.sampler import Draw, Sampler, uniforms
+from aem_agent.model.sampler import Row, Sampler
 from aem_agent.types import ContextOverflowError, GenerateRequest, Response, Sampling, TokenizerLike
 
 WORDS = "go to desk 1 take mug 2 from shelf 3 open drawer look . , stop"
@@ -110,6 +113,76 @@ def test_stop_string_over_several_tokens(loaded: Loaded) -> None:
         assert found.text.endswith(two) and found.finish_reason == "stop" and len(found.token_ids) <= 4
         return
     pytest.fail("no response was long enough")
+
+
+class Counted:
+    """A tokenizer that counts the ids it decodes."""
+
+    def __init__(self, inner: TokenizerLike, eos: int | None = None) -> None:
+        self.inner, self.decoded = inner, 0
+        self.eos_token_id = inner.eos_token_id if eos is None else eos
+
+    def encode(self, text: str) -> list[int]:
+        return self.inner.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        self.decoded += len(ids)
+        return self.inner.decode(ids)
+
+
+class Pieces:
+    """A tokenizer of UTF-8 bytes in pieces, some of which say nothing, with spaces between words at its whim."""
+
+    eos_token_id = -1
+    pieces = (b"a", b"b", b" ", b"", "é".encode(), b"\xf0\x9f", b"\x98\x80", b"\xc3", b"\xa9", b"ab", b"</", b"t>", b"")
+
+    def encode(self, text: str) -> list[int]:
+        return [0]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(self.pieces[i % len(self.pieces)] for i in ids).decode("utf-8", "replace").lstrip(" ")
+
+
+STOPS = [
+    "b ",
+    "é",
+    "\N{GRINNING FACE}",
+    "a é",
+    "ab ab",
+    "</t>",
+    " </t>",
+    "é\N{GRINNING FACE}",
+    "bbb",
+    "a  b",
+    "t>ab</t> ",
+    "\N{REPLACEMENT CHARACTER}a",
+]
+
+
+def test_stop_strings_are_found_as_in_the_whole_text() -> None:
+    tokenizer, rng, found = Pieces(), random.Random(0), Counter[bool]()
+    sampler = Sampler(None, tokenizer)  # type: ignore[arg-type]
+    for number in range(1500):
+        stop = tuple(rng.sample(STOPS, rng.randint(1, 2)))
+        row = Row(GenerateRequest((0,), Sampling(stop=stop), number), None, -1, 0)
+        pieces = rng.choices(range(len(tokenizer.pieces)), k=rng.randint(2, 6))
+        for _ in range(60):
+            row.ids.append(rng.choice(pieces))
+            want = any(s in tokenizer.decode(row.ids) for s in stop)
+            assert sampler._stopped(row) == want, (stop, tokenizer.decode(row.ids))
+            if want:
+                break
+        found[want] += 1
+    assert min(found.values()) > 100
+
+
+@pytest.mark.parametrize("stop", ["zz ", "é", "zz"])
+def test_looking_for_a_stop_string_costs_the_same_at_every_token(loaded: Loaded, stop: str) -> None:
+    model, inner = loaded
+    tokenizer = Counted(inner, eos=-1)
+    (said,) = Sampler(model, tokenizer)([ask(PROMPTS[2], 1, stop=(stop,), max_new_tokens=63)])
+    assert len(said.token_ids) == 63
+    assert tokenizer.decoded < 63 * 16
 
 
 def test_end_token_always_stops_and_is_kept(loaded: Loaded) -> None:

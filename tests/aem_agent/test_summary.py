@@ -6,6 +6,7 @@ from random import Random
 import pytest
 
 from aem_agent.comparison import NothingInCommonError, compare
+from aem_agent.prices import Prices
 from aem_agent.stats import wilson
 from aem_agent.summary import data_hash, summarize
 from aem_agent.types import Episode, Response, Turn
@@ -133,3 +134,35 @@ def test_compare_sees_other_data_and_refuses_nothing_in_common() -> None:
     assert other.other_data == 1
     with pytest.raises(NothingInCommonError, match="same split"):
         compare([episode("a", True)], [episode("b", True)])
+
+
+def told(*costs: float | None, usage: tuple[int, int] | None = (1000, 100), **more: object) -> Episode:
+    """An episode of one turn per cost that its endpoint named, without token ids."""
+    turns = tuple(Turn("see", Response("go", usage=usage, cost=cost), "go") for cost in costs)
+    return episode("a", True, turns=turns, **more)  # type: ignore[arg-type]
+
+
+def cost(*episodes: Episode, prices: Prices | None = None) -> float | None:
+    s = summarize(episodes, env_id="e", split="s", prices=prices)
+    json.dumps(s.to_json(), allow_nan=False)
+    return s.cost
+
+
+def test_costs_are_of_all_that_was_played_or_not_known() -> None:
+    prices = Prices(1.0, 10.0)
+    assert cost(told(0.5, 0.25)) == 0.75 and cost(told(0.5), prices=prices) == 0.5
+    assert cost(told(0.5, None), prices=prices) == pytest.approx(0.5 + 0.002)
+    assert cost(told(0.5), told(0.25, repeat=1, error="EngineError: x")) == 0.75, "errored episodes cost, too"
+    assert cost(told(0.5), told(None, repeat=1)) is None, "a part is not all of it"
+    assert cost(told(0.5), told(None, repeat=1, error="EngineError: x")) is None
+    assert cost(told(None, usage=None), prices=prices) is None, "no usage does not mean no cost"
+    assert cost(told(None, None), told(None, usage=None, repeat=1), prices=prices) is None
+    assert cost(episode("a", True, steps=1), prices=prices) == pytest.approx(4e-5), "of ids, which can be counted"
+    assert cost() is None and cost(told()) is None
+
+
+@pytest.mark.parametrize("wild", [1e308, float("inf"), float("nan"), -1.0])
+def test_costs_that_cannot_be_meant_are_not_known(wild: float) -> None:
+    assert cost(told(wild, wild)) is None and cost(told(wild), told(0.5, repeat=1)) is None
+    assert cost(told(wild), prices=Prices(1.0, 10.0)) == pytest.approx(0.002)
+    assert cost(told(None, usage=(10**400, 1)), prices=Prices(1.0, 10.0)) is None

@@ -1,0 +1,1 @@
+"""Our environments behind the interfaces of others, one module each: `docs/adapters.md`."""
