@@ -22,7 +22,7 @@ from trainer.tensors import count_segments, segment_max, segment_mean, segment_m
 Scope = Literal["group", "trajectory", "batch"]
 Direction = Literal["normal", "reversed"]
 SignMask = Literal["fall", "rise"]
-Proxy = Literal["mean_token_entropy", "mean_token_surprisal"]
+Proxy = Literal["mean_token_entropy", "mean_token_surprisal", "relative_surprisal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,26 @@ def mean_token_entropy(token_entropies: Tensor, span_index: Tensor, n_responses:
 def mean_token_surprisal(token_logprobs: Tensor, span_index: Tensor, n_responses: int) -> Tensor:
     """(1/L) Σ_k −log π(a_k|s, a_<k): log-probs of the sampled tokens [tokens] → [n_responses], nats."""
     return -segment_mean(token_logprobs, span_index, n_responses)
+
+
+def relative_surprisal(token_logprobs: Tensor, token_entropies: Tensor, span_index: Tensor, n_responses: int) -> Tensor:
+    """(1/L) Σ_k (−log π(a_k|s, a_<k) − H_k), nats: [tokens] twice → [n_responses].
+
+    What dH = A·(S − H) turns on, per token: the sum over tokens has expectation 0 in every state, its mean per token
+    where responses are equally long. So it tells rare responses from common ones rather than one state from another.
+    """
+    return -segment_mean(token_logprobs + token_entropies, span_index, n_responses)
+
+
+def uncertainty_of(
+    proxy: Proxy, token_logprobs: Tensor, token_entropies: Tensor, span_index: Tensor, n_responses: int
+) -> Tensor:
+    """The proxy of that name: [tokens] twice → [n_responses], nats."""
+    if proxy == "mean_token_entropy":
+        return mean_token_entropy(token_entropies, span_index, n_responses)
+    if proxy == "mean_token_surprisal":
+        return mean_token_surprisal(token_logprobs, span_index, n_responses)
+    return relative_surprisal(token_logprobs, token_entropies, span_index, n_responses)
 
 
 def modulate(
@@ -97,7 +117,9 @@ def modulate(
     if sign_mask is not None:
         towards = advantages.detach() * (factor - 1)
         modulated = torch.where(towards > 0 if sign_mask == "fall" else towards < 0, modulated, 0)
-    stats |= _alpha_quantiles(alpha, counted) | _advantage_stats(advantages.detach(), modulated.detach())
+    stats |= _alpha_quantiles(alpha, counted) | _advantage_stats(
+        advantages.detach(), modulated.detach(), span_index, len(entropy)
+    )
     return Modulation(modulated, alpha, stats)
 
 
@@ -155,16 +177,18 @@ def _alpha_quantiles(alpha: Tensor, counted: Tensor) -> dict[str, Tensor]:
     return dict(zip(("alpha_q05", "alpha_q50", "alpha_q95"), torch.where(count > 0, quantiles, torch.nan).unbind()))
 
 
-def _advantage_stats(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Sums of the positive and of the negative entries before and after, Σ αA, and the shares of both kinds."""
+def _advantage_stats(before: Tensor, after: Tensor, span_index: Tensor | None, n: int) -> dict[str, Tensor]:
+    """Sums of the positive and of the negative entries before and after, Σ αA; and the shares of responses of either
+    sign, which with an advantage per token is that of their sum over the response."""
+    of_response = before if span_index is None else segment_sum(before, span_index, n)
     return {
         "advantage_sum": after.sum(),
         "positive_sum_before": before.clamp_min(0).sum(),
         "negative_sum_before": before.clamp_max(0).sum(),
         "positive_sum": after.clamp_min(0).sum(),
         "negative_sum": after.clamp_max(0).sum(),
-        "positive_share": (before > 0).to(torch.float32).mean(),
-        "negative_share": (before < 0).to(torch.float32).mean(),
+        "positive_share": (of_response > 0).to(torch.float32).mean(),
+        "negative_share": (of_response < 0).to(torch.float32).mean(),
     }
 
 

@@ -65,6 +65,8 @@ class Batch:
     """float32 [N], log π of the sampled tokens as the sampler recorded them, nats; None unless it recorded all."""
     entropies: Tensor | None = None
     """float32 [N], full-vocabulary token entropies as the sampler recorded them, nats; None unless it recorded all."""
+    versions: Tensor | None = None
+    """int64 [R], the oldest version of the weights that sampled a token of the response; None for demonstrations."""
 
     @property
     def n_responses(self) -> int:
@@ -132,6 +134,7 @@ class Batch:
             group_index=self.group_index[responses],
             old_logprobs=None if self.old_logprobs is None else self.old_logprobs[targets],
             entropies=None if self.entropies is None else self.entropies[targets],
+            versions=None if self.versions is None else self.versions[responses],
         )
         return Part(selected, responses, targets)
 
@@ -206,7 +209,7 @@ def build(
     `rewards="success"` a won episode's last turn has reward 1, all others 0, whatever the environment gave.
 
     Raises:
-        BatchError: no completed episode, a response without token ids or an empty prompt.
+        BatchError: no completed episode, a response without token ids or versions, or an empty prompt.
     """
     episodes = [(g, e) for g, group in enumerate(groups) for e in completed(group)]
     if not episodes:
@@ -252,9 +255,10 @@ def completed(group: RolloutGroup) -> list[Episode]:
 
 
 def _anchors(episode: Episode) -> list[str]:
-    """The anchor *before* each turn: `info` belongs to the state after it, so turn t takes that of turn t − 1."""
+    """The anchor *before* each turn: `info` belongs to the state after it, so turn t takes that of turn t − 1, and the
+    first the reset's; where that is not known the task stands for it."""
     after = [str(turn.info.get("anchor") or "") for turn in episode.turns]
-    return [f"reset:{episode.task_id}", *after[:-1]]
+    return [episode.start_anchor or f"reset:{episode.task_id}", *after[:-1]]
 
 
 def _mean_seconds(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -280,16 +284,23 @@ class Packer:
         self.group: list[int] = []
         self.logprobs: list[float] | None = []
         self.entropies: list[float] | None = []
+        self.versions: list[int] = []
         self._open: int | None = None
 
     def add(self, turn: Turn, episode: int, group: int, *, join: bool) -> None:
         """Append one turn; with `join` to the sequence of the episode's last turn, if its prompt extends it."""
         if not turn.prompt_token_ids or not turn.response.token_ids:
             raise BatchError("a turn has no token ids: only token engines (engine torch) record training data")
+        if not turn.response.policy_versions:
+            raise BatchError(
+                "a response does not say which weights sampled it: the engine must fill `policy_versions`, such as "
+                "((0, version),)"
+            )
         self.prompt(turn.prompt_token_ids, episode, join=join)
         self.response(turn.response.token_ids, episode, group)
         self.logprobs = _extended(self.logprobs, turn.response.logprobs)
         self.entropies = _extended(self.entropies, turn.response.entropies)
+        self.versions.append(min(version for _, version in turn.response.policy_versions))
 
     def prompt(self, ids: Sequence[int], episode: int, *, join: bool) -> None:
         """Start a new sequence, or go on with the last one where `ids` extends it."""
@@ -327,6 +338,7 @@ class Packer:
             group_index=torch.tensor(self.group),
             old_logprobs=_recorded(self.logprobs, len(self.targets)),
             entropies=_recorded(self.entropies, len(self.targets)),
+            versions=torch.tensor(self.versions) if self.versions else None,
         )
 
 

@@ -39,7 +39,7 @@ STAGES = ("warmstart", "explore", "rl")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run continues from, on the CPU."""
+    """Everything a run continues from."""
 
     progress: Progress
     model: Mapping[str, Tensor]
@@ -58,8 +58,7 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     target = root / checkpoint.progress.name
 
     def write(folder: Path) -> None:
-        tensors = {name: tensor.detach().contiguous().cpu().clone() for name, tensor in checkpoint.model.items()}
-        save_file(tensors, folder / "model.safetensors")
+        save_file(_apart(checkpoint.model), folder / "model.safetensors")
         torch.save(dict(checkpoint.optimiser), folder / "optimiser.pt")
         state = {"stage": checkpoint.progress.stage, "step": checkpoint.progress.step}
         (folder / "state.json").write_text(json.dumps(state), encoding="utf-8")
@@ -73,6 +72,18 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     for old in _complete(root)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, copied where they share memory: safetensors writes none that do."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().contiguous().cpu()
+        place = here.untyped_storage().data_ptr()
+        found[name] = here.clone() if place in taken else here
+        taken.add(place)
+    return found
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -146,11 +157,14 @@ def load_latest(root: Path) -> Checkpoint | None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read one checkpoint folder; raises `CheckpointError`. No code of the file is run."""
+    """Read one checkpoint folder; raises `CheckpointError`. No code of the file is run.
+
+    Its tensors are pages of the files, which all processes of a machine share: copy what is to outlive the files.
+    """
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         model = load_file(path / "model.safetensors")
-        optimiser = torch.load(path / "optimiser.pt", weights_only=True, map_location="cpu")
+        optimiser = torch.load(path / "optimiser.pt", weights_only=True, map_location="cpu", mmap=True)
         progress = Progress(int(state["stage"]), int(state["step"]))
     except Exception as error:  # a damaged file raises whatever its format's reader likes
         raise CheckpointError(

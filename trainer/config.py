@@ -1,20 +1,34 @@
-"""What a training run is: frozen dataclasses, each field documented. `overrides.py` changes and stores them.
+"""What a training run is: frozen dataclasses, each field documented. `overrides.py` changes and stores them,
+`config_rules.py` says which values can work.
 
 A recipe is a file with `recipe = TrainConfig(...)`; a new run is a new file, not a new flag.
 
 (Over 300 lines: it is one table of fields, each with its meaning, and reads best in one place.)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Literal
 
-from aem_envs.cli_common import CliError, Setting
+from aem_envs.cli_common import Setting
+from trainer.config_rules import ConfigError, check
 
-
-class ConfigError(CliError):
-    """A recipe or an override that cannot be right; the message names the key and what it may be."""
+__all__ = [
+    "AemConfig",
+    "AlgorithmConfig",
+    "CheckpointConfig",
+    "ConfigError",
+    "EnvConfig",
+    "EvaluationConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "RolloutConfig",
+    "ScaleConfig",
+    "TrainConfig",
+    "WarmstartConfig",
+    "check",
+]
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,55 @@ class RolloutConfig:
     0."""
     reward_scale: float = 10.0
     """Rewards times this are what advantages see."""
+    engine: str = "torch"
+    """Token engine that samples: `torch` (the trainer's own module), `vllm`, another of `aem_agent.engines`, or
+    "module:Class". Text engines (chat endpoints) do not record what they sampled, and cannot be trained with."""
+    engine_options: Mapping[str, Setting] = field(default_factory=dict)
+    """Further arguments of the engine's `load`, such as `dtype`. The folder is the run's; `device` and `max_batch` are
+    `device` and `rollout.concurrency` unless given here."""
+    pool: str = "inline"
+    """Where environments live: `inline` (in this process), `processes` (a few workers that hold many each), `ray`, or
+    "module:Class"."""
+    workers: int | None = None
+    """Processes of the pool, for each variant of the environment; None: as many as there are processors, at most 8.
+    Not with `inline`."""
+    step_limit: float | None = None
+    """Seconds that a reset or a step of an environment may take before its worker is replaced and its episode retried.
+    This and the next cannot be kept `inline`, but for environments that are stepped in threads (`blocking`)."""
+    episode_limit: float | None = None
+    """Seconds that an episode may take, waiting for the engine included."""
+    memory_limit: float | None = None
+    """GB of resident memory of one worker process and its children, before it is replaced; not with `inline`."""
+    answer_limit: float | None = None
+    """Seconds that the engine may take for one response before the episode is retried; None: it has limits of its
+    own."""
+    retries: int = 1
+    """Further attempts, with the same seed, at an episode that broken infrastructure ended."""
+    dynamic: bool = False
+    """Dynamic sampling (DAPO, arXiv 2503.14476): groups of uniform return, from which group-relative advantages learn
+    nothing, are replaced by groups of further tasks."""
+    dynamic_limit: float = 3.0
+    """Groups that may be begun for a step, times `tasks`; then the step takes those there are."""
+    oversample: float = 1.0
+    """Groups begun at once, times `tasks`: spare ones for `early_stop`, or ready when `dynamic` turns down others."""
+    early_stop: bool = False
+    """Take the groups that are complete first, and drop what is still in flight: nobody waits for the slowest, but
+    groups of short episodes are favoured, and what is taken depends on timing."""
+    staleness: int = 0
+    """Updates by which the weights that sampled a batch may lag: the rollouts of so many steps go on while one trains.
+    0: rollouts and updates take turns, and a run repeats bit for bit."""
+    partial: bool = False
+    """With `staleness`: new weights reach the engine at once, and episodes in flight go on under them. Otherwise they
+    wait until the rollouts in flight are complete, and each batch is sampled by one version."""
+
+    @property
+    def batch_options(self) -> dict[str, Any]:
+        """Keyword arguments of `trainer.batch.build`."""
+        return {
+            "whole_episodes": self.whole_episodes,
+            "reward_scale": self.reward_scale,
+            "rewards": self.rewards,
+        }
 
 
 Aggregate = Literal["token_mean", "response_mean", "episode_mean", "constant"]
@@ -139,14 +202,15 @@ class AlgorithmConfig:
     """The policy-gradient method."""
 
     estimator: str = "grpo"
-    """Advantage estimator: `grpo`, `rloo` (leave-one-out baseline, no std), `ppo` (a critic with GAE), or
-    "module:function", which may ask for a critic too."""
+    """Advantage estimator: `grpo`, `dr_grpo` (no std), `rloo` (leave-one-out baseline, no std), `reinforce_pp` (per
+    token, whitened over the batch), `gigpo` (also among turns in equal states), `empg` (weighted by entropy), `ppo` (a
+    critic with GAE), or "module:function", which may ask for a critic too."""
     baseline: Literal["mean", "length"] = "mean"
     """What GRPO takes from returns: the group's mean, or the mean weighted by length (OPO): for `token_mean`."""
     normalise: bool = True
-    """Divide group-centred returns by the group's std (GRPO); otherwise only centre them."""
+    """Divide group-centred returns by the group's std (GRPO, GiGPO, EMPG); otherwise only centre them."""
     std_floor: float = 0.0
-    """Least std, in units of scaled returns; 1.0 in the tiny presets, 0 in the paper's recipes."""
+    """Least std, in units of scaled returns; 1.0 in the tiny presets, 0 in the paper's recipes. GiGPO's steps too."""
     invalid_penalty: float = 0.1
     """Taken from the advantage of each invalid response, in units of the normalised advantage."""
     loss: str = "clip"
@@ -164,10 +228,26 @@ class AlgorithmConfig:
     """c > 1 bounds the loss of negative advantages (3 is usual with PPO); None: off."""
     ratio: Literal["token", "sequence"] = "token"
     """Probability ratio per token, or one per response (GSPO)."""
+    kl_coefficient: float = 0.0
+    """Weight of the KL divergence to the reference, the policy as RL began, in the loss; 0: there is no reference."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How that divergence is estimated per token; see `trainer/kl.py`."""
+    kl_reward: float = 0.0
+    """Taken from rewards per token, times log π − log π_ref: for `reinforce_pp`."""
+    mismatch: Literal["none", "truncate", "mask"] = "none"
+    """What is done where the trainer's log-probs are not those that the engine sampled with: nothing; importance
+    weights cut off at `mismatch_cap` per token; or sequences above it masked. Costs a forward pass."""
+    mismatch_cap: float | None = None
+    """Largest importance weight of trainer against engine; None: 2 with `truncate`, 3 with `mask`."""
+    overlong_limit: int | None = None
+    """Response tokens that an episode may have before its return falls by a whole `reward_scale` (DAPO); None: off."""
+    overlong_buffer: int = 1024
+    """Tokens before that limit over which the penalty rises from 0 to 1."""
     entropy_bonus: float = 0.0
     """Weight of the mean token entropy in the loss."""
     skip_zero: bool = True
-    """Leave responses with advantage 0 out of the update (uniform groups). They still count in AEM's statistics."""
+    """Leave responses with advantage 0 out of the update (uniform groups), unless a critic, `kl_coefficient` or
+    `entropy_bonus` is to learn from them. They still count in AEM's statistics."""
     compact_filter: bool = False
     """Mask truncated episodes out of the loss, those that had earned the reward too. They still count in the baseline
     and in AEM's statistics (DeepSWE; see `trainer/filters.py`)."""
@@ -176,7 +256,7 @@ class AlgorithmConfig:
     epochs: int = 1
     """Passes over the batch per step."""
     gamma: float = 1.0
-    """Discount per turn (PPO)."""
+    """Discount per turn (PPO, GiGPO: 0.95 there), or per token (PPO over tokens, REINFORCE++)."""
     gae_lambda: float = 0.95
     """λ of GAE (PPO)."""
     gae_level: Literal["turn", "token"] = "turn"
@@ -186,7 +266,7 @@ class AlgorithmConfig:
     value_clip: float = 0.5
     """The critic's new value may leave the old one by this much before its loss is clipped (PPO)."""
     whiten: bool = True
-    """Whiten GAE advantages over the batch (PPO); always before the penalty and AEM."""
+    """Whiten advantages over the batch (PPO, REINFORCE++); always before the penalty and AEM."""
     options: Mapping[str, Setting] = field(default_factory=dict)
     """Further keyword options of the estimator; all there are for one from outside."""
 
@@ -195,10 +275,19 @@ class AlgorithmConfig:
         """Keyword arguments of the advantage estimator."""
         known: dict[str, dict[str, Any]] = {
             "grpo": {"baseline": self.baseline, "normalise": self.normalise, "std_floor": self.std_floor},
+            "dr_grpo": {},
             "rloo": {},
+            "reinforce_pp": {"gamma": self.gamma, "kl_coefficient": self.kl_reward, "whitened": self.whiten},
+            "gigpo": {"gamma": self.gamma, "normalise": self.normalise, "std_floor": self.std_floor},
+            "empg": {"normalise": self.normalise, "std_floor": self.std_floor},
             "ppo": {"level": self.gae_level, "gamma": self.gamma, "lam": self.gae_lambda, "whitened": self.whiten},
         }
         return known.get(self.estimator, {}) | dict(self.options)
+
+    @property
+    def mismatch_options(self) -> dict[str, Any]:
+        """Keyword arguments of `trainer.scoring.score`."""
+        return {"mismatch": self.mismatch, "mismatch_cap": self.mismatch_cap}
 
 
 @dataclass(frozen=True)
@@ -217,8 +306,8 @@ class AemConfig:
     """Permute α within its scope (control)."""
     range_guard: float = 0.1
     """Nats; a scope whose entropies range over less is left alone."""
-    proxy: Literal["mean_token_entropy", "mean_token_surprisal"] = "mean_token_entropy"
-    """What stands for a response's uncertainty."""
+    proxy: Literal["mean_token_entropy", "mean_token_surprisal", "relative_surprisal"] = "mean_token_entropy"
+    """What stands for a response's uncertainty; `relative_surprisal` is surprisal less entropy, whatever the state."""
     sign_mask: Literal["none", "fall", "rise"] = "none"
     """Keep only responses with A·(α−1) > 0 (`fall`) or < 0 (`rise`) (analysis)."""
 
@@ -252,6 +341,58 @@ class OptimiserConfig:
     """Responses per optimiser step, about."""
     micro_tokens: int | None = None
     """Tokens per forward at most; gradients of a minibatch's parts add up. None: the whole minibatch at once."""
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """How much of a machine, or of several, a run takes. Nothing here changes the mathematics."""
+
+    processes: int = 1
+    """Processes that train together, one per device: more are started with torchrun, which may also start the command
+    itself (`torchrun … -m trainer.cli run …`) and then decides."""
+    shard: bool = False
+    """Spread weights, gradients and optimiser states over the processes (FSDP2); otherwise each holds all of them.
+    A single process may shard too: it is the way to bfloat16."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the forward and backward passes compute in; `bfloat16` keeps weights and optimiser states in float32, and
+    needs `shard`."""
+    rollouts: Literal["each", "first"] = "each"
+    """Of several processes, who plays: `each` its share of the groups with an engine of its own, or the `first` alone,
+    whose engine may spread over several devices."""
+    checkpoint_activations: bool = False
+    """Compute each layer's activations again in the backward pass instead of keeping them."""
+    lora_rank: int = 0
+    """Train adapters of this rank instead of the weights (LoRA, needs peft); 0: the weights."""
+    lora_alpha: float = 32.0
+    """The adapters' output is scaled by this over the rank."""
+    lora_targets: tuple[str, ...] = ("qkv", "out", "gate_up", "down")
+    """Linear layers that get adapters, by the ends of their names."""
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """What is measured besides, where it goes, and what raises an alarm. `metrics.jsonl` is always written."""
+
+    tensorboard: bool = False
+    """Also write TensorBoard events into the run's folder (needs tensorboard)."""
+    wandb: str | None = None
+    """Also send metrics to this Weights & Biases project (needs wandb): the only setting that uploads anything."""
+    drift_responses: int = 64
+    """Responses of each step whose entropy is measured again after the update, beside the drift that theory predicts;
+    0: none."""
+    entropy_floor: float = 0.01
+    """Mean token entropy, nats, below which the policy counts as collapsed."""
+    ratio_limit: float = 10.0
+    """Mean probability ratio of an update, above which, or below the inverse of which, it counts as exploded."""
+    patience: int = 5
+    """RL steps in a row over either limit before the alarm."""
+    alarm: Literal["warn", "stop"] = "warn"
+    """Whether an alarm is said once and written down, or ends the run after saving it."""
+    episodes_every: int = 0
+    """RL steps between recordings of a step's episodes to `episodes/`, with entropy, advantage and α of each turn; 0:
+    none."""
+    episodes_groups: int = 2
+    """Groups of such a step that are recorded, its first ones."""
 
 
 @dataclass(frozen=True)
@@ -298,6 +439,8 @@ class TrainConfig:
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     aem: AemConfig = field(default_factory=AemConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     steps: int = 100
@@ -309,52 +452,14 @@ class TrainConfig:
     threads: int = 1
     """torch threads on a CPU; more than one is slower on small models and busy machines."""
 
+    @property
+    def shaping_options(self) -> dict[str, Any]:
+        """Keyword arguments of `trainer.shaping.shape`."""
+        return {
+            "limit": self.algorithm.overlong_limit,
+            "buffer": self.algorithm.overlong_buffer,
+            "scale": self.rollout.reward_scale,
+        }
+
     def __post_init__(self) -> None:
         check(self)
-
-
-_RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    (
-        "must be positive",
-        lambda value: value > 0,
-        "env.train_tasks model.corpus_games model.max_new_tokens warmstart.games warmstart.explore_games "
-        "warmstart.max_steps warmstart.concurrency warmstart.tokens_per_step warmstart.lr warmstart.save_every "
-        "rollout.tasks rollout.group_size rollout.temperature rollout.concurrency rollout.max_steps "
-        "rollout.reward_scale algorithm.aggregate_length algorithm.clip_high algorithm.epochs algorithm.critic_lr "
-        "algorithm.value_clip optimiser.lr optimiser.grad_clip optimiser.minibatch_responses optimiser.micro_tokens "
-        "evaluation.tasks evaluation.interim_tasks evaluation.max_steps checkpoint.every checkpoint.keep threads",
-    ),
-    (
-        "must not be negative",
-        lambda value: value >= 0,
-        "steps warmstart.steps warmstart.explore_steps warmstart.context_weight warmstart.least_return "
-        "warmstart.weight_decay algorithm.std_floor algorithm.invalid_penalty aem.lam aem.range_guard "
-        "optimiser.warmup_steps optimiser.weight_decay evaluation.every evaluation.temperature "
-        "evaluation.sample_episodes",
-    ),
-    ("must lie in [0, 1]", lambda value: 0 <= value <= 1, "warmstart.warmup algorithm.gamma algorithm.gae_lambda"),
-    ("must lie in [0, 1)", lambda value: 0 <= value < 1, "warmstart.noise warmstart.explore_noise optimiser.betas"),
-    ("must lie in (0, 1)", lambda value: 0 < value < 1, "algorithm.clip_low"),
-    ("must lie in (0, 1]", lambda value: 0 < value <= 1, "optimiser.final_lr"),
-    ("must be above 1, or none", lambda value: value > 1, "algorithm.dual_clip"),
-)
-"""What numbers may be: in words, as a test that NaN fails, and the keys it holds for (each part of a tuple)."""
-
-
-def check(config: TrainConfig) -> None:
-    """Raise `ConfigError` for values that cannot work, naming the key."""
-    for words, holds, keys in _RULES:
-        for key in keys.split():
-            value = attrgetter(key)(config)
-            parts = value if isinstance(value, tuple) else (value,)
-            if not all(part is None or holds(part) for part in parts):
-                raise ConfigError(f"{key} {words}, got {value}")
-    if config.aem.enabled and config.aem.lam == 0 and config.aem.sign_mask != "none":
-        raise ConfigError(
-            f"aem.sign_mask={config.aem.sign_mask} with aem.lam=0 trains nothing, "
-            "as α = 1 belongs to neither side: write aem.sign_mask=none"
-        )
-    if config.algorithm.estimator in ("grpo", "rloo") and config.rollout.group_size < 2:
-        raise ConfigError(
-            f"rollout.group_size must be at least 2 for {config.algorithm.estimator}: a group of one has no baseline"
-        )

@@ -29,6 +29,7 @@ class Demonstrator:
     """An expert as a policy that says its actions in the model's tokens, after prompts the model would have seen."""
 
     trainable = False
+    needs_env = True
 
     def __init__(self, agent: Agent, noise: float) -> None:
         self.agent = agent
@@ -147,9 +148,10 @@ def read_recorded(agent: Agent, path: Path) -> Batch:
 def _recorded(path: Path) -> Iterator[tuple[list[tuple[str, str]], bool]]:
     """([(observation, action), …], won) of every line of either format."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DemonstrationError(f"cannot read warmstart.data {path}: {error}") from error
+    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines() also cuts at U+2028, which JSON may hold
     for number, line in enumerate(lines, 1):
         try:
             data = json.loads(line)

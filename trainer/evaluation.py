@@ -8,6 +8,7 @@ from aem_agent.stats import Interval, clustered_mean, wilson
 from aem_agent.summary import data_hash
 from aem_agent.types import Episode, RolloutGroup
 from trainer.batch import BatchError, first_error
+from trainer.metrics import success_by_type
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Evaluation:
             "n": self.n,
             "errors": self.errors,
             "success": self.success,
+            **success_by_type(self.episodes),
             "low": self.interval.low,
             "high": self.interval.high,
             "mean_return": sum(e.return_ for e in self.episodes) / self.n,

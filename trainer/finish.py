@@ -1,10 +1,13 @@
 """The end of a run: `summary.json`, `report.html`, and the figures that are shown."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aem_agent.records import read_episodes
-from trainer.overrides import to_json
+from aem_agent.records import RunFolderError, read_episodes
+from aem_agent.run_folder import RunFolder
+from trainer.metrics import read_records
 from trainer.report import training_page
+from trainer.runs import KIND
 
 if TYPE_CHECKING:
     from trainer.session import Session
@@ -29,18 +32,27 @@ def finish(session: "Session") -> dict[str, Any]:
         "seconds": seconds,
         "model": "best",
     }
-    folder.write_summary(summary)
-    write_report(session)
+    if session.world.first:
+        folder.write_summary(summary)
+        write_report(folder.path)
     return summary
 
 
-def write_report(session: "Session") -> None:
-    """`report.html` of what has been recorded so far."""
-    folder = session.folder
+def write_report(path: Path) -> Path:
+    """`report.html` of what the run in `path` has recorded so far, whether it is done, goes on, or broke off.
+
+    Raises:
+        RunFolderError: no training run.
+    """
+    folder = RunFolder.open(path)
+    if folder.config.get("kind") != KIND:
+        raise RunFolderError(f"{path} is not a training run: `aem-eval view` shows evaluations")
+    config = folder.config["config"]
     samples = {
-        f"Episodes {when} RL (evaluated greedily)": list(read_episodes(path))
+        f"Episodes {when} RL (evaluated greedily)": list(read_episodes(file))
         for when in ("before", "after")
-        if (path := folder.path / f"samples-{when}.jsonl").exists()
+        if (file := path / f"samples-{when}.jsonl").exists()
     }
-    title = f"Training on {session.config.env.id}"
-    folder.write_report(training_page(title, session.log.records, samples, to_json(session.config)))
+    records = read_records(path / "metrics.jsonl")
+    folder.write_report(training_page(f"Training on {config['env']['id']}", records, samples, config))
+    return folder.report_path

@@ -187,6 +187,13 @@ def policy_loss(
 losses.add("clip", policy_loss)
 
 
+@torch.no_grad()
+def largest_ratio(logprobs: Tensor, old_logprobs: Tensor, weights: Tensor) -> Tensor:
+    """max_k π/π_old over the tokens of weight above 0, all [tokens]; 0 if there is none. To be logged only."""
+    log_ratio = torch.where(weights > 0, logprobs - old_logprobs, -torch.inf)
+    return log_ratio.amax().clamp_max(MAX_LOG_RATIO).exp()
+
+
 def kl_loss(per_token_kl: Tensor, weights: Tensor) -> Tensor:
     """Σ_k w_k·KL_k, to be multiplied by its coefficient and added to the loss; `trainer.kl` has the estimators."""
     return (weights * per_token_kl).sum()

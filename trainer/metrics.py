@@ -3,36 +3,49 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from aem_agent.records import RunFolderError
 from aem_agent.run_folder import write_atomically
+from aem_agent.types import Episode
 from trainer.batch import Batch, Outcomes
 from trainer.errors import NonFiniteError
 from trainer.tensors import segment_max, segment_min, segment_sum
+from trainer.world import World
+
+if TYPE_CHECKING:
+    from trainer.writers import Writers
 
 Record = dict[str, Any]
 
 
 class MetricsLog:
-    """`metrics.jsonl`, flushed per line; `kind` is `warmstart`, `explore`, `rl`, `evaluation` or `phase`."""
+    """`metrics.jsonl`, flushed per line; `kind` is `warmstart`, `explore`, `rl`, `evaluation`, `alarm` or `phase`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, written: bool = True) -> None:
         self.path = path
+        self.written = written
+        """False: records are kept only; another process writes the same ones."""
         self.records: list[Record] = []
+        self.writers: Writers | None = None
+        """Who shows the same records elsewhere."""
 
     def rewind(self, stage: int, step: int) -> None:
         """Read the file and drop what is done again: all after `step` of `stage`, and the last evaluation."""
         records = read_records(self.path)
         kept = [r for r in records if (r["stage"], r["step"]) <= (stage, step) and r.get("when") != "after"]
-        write_atomically(self.path, "".join(_line(r) for r in kept).encode())
+        if self.written:
+            write_atomically(self.path, "".join(_line(r) for r in kept).encode())
         self.records = kept
+        if self.writers is not None:
+            self.writers.rewrite(kept)
 
     def write(self, kind: str, stage: int, step: int, values: Mapping[str, Any]) -> None:
         """Append one record; tensors become numbers, non-finite numbers null.
@@ -42,6 +55,8 @@ class MetricsLog:
         """
         record = {"kind": kind, "stage": stage, "step": step, **{k: _plain(v) for k, v in values.items()}}
         self.records.append(record)
+        if not self.written:
+            return
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
@@ -50,6 +65,13 @@ class MetricsLog:
                 f"cannot write {self.path}: {error.strerror}; the last checkpoint is kept: free space, then "
                 f"`aem-train resume {self.path.parent}`"
             ) from error
+        if self.writers is not None:
+            self.writers.write(len(self.records) - 1, record)
+
+    def close(self) -> None:
+        """Let those who show records elsewhere end; no line of the file waits for this."""
+        if self.writers is not None:
+            self.writers.close()
 
     def of(self, kind: str) -> list[Record]:
         """All records of one kind, in order."""
@@ -64,11 +86,11 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")  # and at nothing else that is called a line's end
     records: list[Record] = []
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode())
             records.append({**record, "stage": int(record["stage"]), "step": int(record["step"])})
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
@@ -78,7 +100,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json.dumps(record) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -108,14 +130,12 @@ class Clock:
 
 
 def require_finite(values: Mapping[str, Tensor | float], where: str) -> None:
-    """Raise `NonFiniteError` naming the first value that is NaN or infinite."""
+    """Raise `NonFiniteError` naming the first value that is NaN or infinite; `trainer.health.ends_at_nan` adds in which
+    step of the run, and what to do."""
     for name, value in values.items():
         number = float(value)
         if not math.isfinite(number):
-            raise NonFiniteError(
-                f"{name} became {number} at {where}: try a lower learning rate (optimiser.lr), a smaller "
-                "optimiser.grad_clip, or resume from the last checkpoint with another seed"
-            )
+            raise NonFiniteError(f"{name} became {number} in {where}")
 
 
 def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprobs: Tensor) -> dict[str, Tensor | float]:
@@ -150,6 +170,18 @@ def rollout_metrics(batch: Batch, outcomes: Outcomes, entropies: Tensor, logprob
     }
 
 
+def success_by_type(episodes: Iterable[Episode]) -> dict[str, float]:
+    """Share of the completed episodes of each task type that were won, as `success/<type>`; types by name.
+
+    A name per figure, and no table of them, so that every reader of flat records can draw it.
+    """
+    won: dict[str, list[bool]] = defaultdict(list)
+    for episode in episodes:
+        if episode.completed and episode.task_type:
+            won[episode.task_type].append(episode.won)
+    return {f"success/{kind}": sum(won[kind]) / len(won[kind]) for kind in sorted(won)}
+
+
 def advantage_metrics(advantages: Tensor, kept: Tensor, filtered: Tensor) -> dict[str, Tensor]:
     """Spread of the advantages, and the shares of responses that took part and that the compact filter masked."""
     return {
@@ -159,7 +191,35 @@ def advantage_metrics(advantages: Tensor, kept: Tensor, filtered: Tensor) -> dic
     }
 
 
+def add_metrics(total: dict[str, Tensor], more: Mapping[str, Tensor]) -> None:
+    """Add the metrics of one more micro-batch to those of an optimiser step; of `…_max` the larger is kept."""
+    for name, value in more.items():
+        if name not in total:
+            total[name] = value
+        else:
+            total[name] = torch.maximum(total[name], value) if name.endswith("_max") else total[name] + value
+
+
+def metrics_of_all(metrics: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Metrics of one optimiser step over all processes, which have the same names: sums; of `…_max` the largest.
+    `parity_error` all know already, and `flops_…` stay those of one device."""
+    if world.size == 1:
+        return metrics
+    largest = {n: world.largest(value) for n, value in metrics.items() if n.endswith("_max")}
+    others = {n: v for n, v in metrics.items() if n not in largest and not n.startswith(("parity_", "flops_"))}
+    summed = {n: value.clone() for n, value in others.items()}
+    world.sum_all(list(summed.values()))
+    return metrics | summed | largest
+
+
 def mean_metrics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Means over optimiser steps of scalars of the same name, over the steps that have it."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {n: torch.stack([part[n].detach().float().cpu() for part in parts if n in part]).mean() for n in names}
+    """Means over optimiser steps of scalars of the same name, over the steps that have it; the largest of `…_max`, and
+    the sum of `flops_…`."""
+
+    def combined(name: str) -> Tensor:
+        values = torch.stack([part[name].detach().float().cpu() for part in parts if name in part])
+        if name.endswith("_max"):
+            return values.amax()
+        return values.sum() if name.startswith("flops_") else values.mean()
+
+    return {name: combined(name) for name in dict.fromkeys(name for part in parts for name in part)}

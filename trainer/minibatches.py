@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from trainer.batch import Batch
+from trainer.world import ALONE, World
 
 
 def minibatches(
@@ -46,3 +47,27 @@ def micro_batches(batch: Batch, sequences: Tensor, max_tokens: int | None) -> li
         chunks[-1].append(sequence)
         room -= length
     return [torch.tensor(chunk) for chunk in chunks]
+
+
+def divided(
+    batch: Batch, chunks: list[Tensor], max_tokens: int | None, world: World = ALONE
+) -> list[tuple[Tensor, bool]]:
+    """What this process computes of micro-batches that all processes share: sequence numbers, and whether they count.
+
+    Alone all of them, as they are. Of several each takes sequences worth about the same number of tokens, in chunks of
+    at most `max_tokens`. All have the same number of passes, as sharded ones wait for each other: who has fewer repeats
+    a short sequence that does not count.
+    """
+    if world.size == 1:
+        return [(chunk, True) for chunk in chunks]
+    sequences = torch.cat(chunks)
+    lengths = batch.cu_seqlens.diff().cpu()[sequences].tolist()
+    load, shares = [0] * world.size, [[] for _ in range(world.size)]  # type: ignore[var-annotated]
+    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        least = load.index(min(load))
+        load[least] += lengths[place]
+        shares[least].append(place)
+    pieces = [micro_batches(batch, sequences[share[::-1]], max_tokens) if share else [] for share in shares]
+    spare = sequences[lengths.index(min(lengths))][None]
+    mine = pieces[world.rank]
+    return [(piece, True) for piece in mine] + [(spare, False)] * (max(map(len, pieces)) - len(mine))

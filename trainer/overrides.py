@@ -1,5 +1,6 @@
 """Configurations from outside: `key=value` overrides with typed errors, JSON and back, and a hash."""
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import trainer.config
 from aem_envs.cli_common import parse_value
 from trainer.config import ConfigError, TrainConfig
+from trainer.config_rules import check_used
 
 Config = TypeVar("Config")
 
@@ -22,15 +24,35 @@ Config = TypeVar("Config")
 def override(config: Config, settings: Sequence[str]) -> Config:
     """`config` with settings such as `"optimiser.lr=1e-3"` applied, each value checked against its field's type.
 
+    Another `rollout.engine` starts without the options that the recipe gives to its own.
+
     Raises:
-        ConfigError: unknown key (with the nearest known one), a value of the wrong type, or a value `check` refuses.
+        ConfigError: unknown key (with the nearest known one), a value of the wrong type, a value `check` refuses, or
+            a setting of the algorithm that nothing reads.
     """
+    if isinstance(config, TrainConfig) and _other_engine(config.rollout.engine, settings):
+        config = _changed(config, "rollout", _changed(config.rollout, "engine_options", {}))
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise ConfigError(f"malformed setting {setting!r}: write key=value, as in optimiser.lr=1e-3")
         config = _set(config, key.split("."), text, key)
-    return config
+    whole: Config = replace(config)  # type: ignore[type-var]  # checked as a whole: settings may need one another
+    if isinstance(whole, TrainConfig):
+        check_used(whole, [setting.partition("=")[0] for setting in settings])
+    return whole
+
+
+def _other_engine(engine: str, settings: Sequence[str]) -> bool:
+    named = [text for key, _, text in (setting.partition("=") for setting in settings) if key == "rollout.engine"]
+    return bool(named) and named[-1] != engine
+
+
+def _changed(config: Any, name: str, value: Any) -> Any:
+    """A copy with another value, not checked yet."""
+    other = copy.copy(config)
+    object.__setattr__(other, name, value)
+    return other
 
 
 def _set(config: Any, path: list[str], text: str, key: str) -> Any:
@@ -49,10 +71,10 @@ def _set(config: Any, path: list[str], text: str, key: str) -> Any:
         if not rest:
             names = [f.name for f in fields(value)] if is_dataclass(value) else ["NAME"]
             raise ConfigError(f"{key!r} is a group of settings: write {key}.{names[0]}=… (it has {', '.join(names)})")
-        return replace(config, **{head: _set(value, rest, text, key)})
+        return _changed(config, head, _set(value, rest, text, key))
     if rest:
         raise ConfigError(f"unknown key {key!r}: {head!r} has no parts")
-    return replace(config, **{head: _typed(text, hints[head], key)})
+    return _changed(config, head, _typed(text, hints[head], key))
 
 
 def _suggestion(head: str, key: str, kind: type) -> str:
@@ -124,14 +146,30 @@ def misspelt(message: str) -> str:
     return _nearest(found[2], [f.name for f in fields(kind)])
 
 
-def check_options(key: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for the first of the free settings below `key` that `function`, which gets them, lacks."""
+def check_options(
+    key: str, function: Callable[..., Any], options: Mapping[str, Any], *, hidden: Sequence[str] = ()
+) -> None:
+    """Raise `ConfigError` for the first of the free settings below `key` that `function`, which gets them, lacks.
+    Those in `hidden` are not named as ones that it knows."""
     parameters = signature(function).parameters
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for name in options:
         if name not in parameters:
-            raise ConfigError(f"unknown key '{key}.{name}'{_nearest(name, list(parameters), f'{key}.')}")
+            known = [parameter for parameter in parameters if parameter not in hidden]
+            raise ConfigError(f"unknown key '{key}.{name}'{_nearest(name, known, f'{key}.')}")
+
+
+def check_option_types(key: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a free setting below `key` that is not of the type `function` has it annotated with."""
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):  # someone else's code, with names that are not there when it runs
+        return
+    named = {n for n, p in signature(function).parameters.items() if p.kind is not Parameter.VAR_KEYWORD}
+    for name, value in options.items():
+        if name in named and name in hints and not _fits(value, hints[name]):
+            raise ConfigError(f"{key}.{name}={value!r} is not {_NAMES.get(hints[name], _called(hints[name]))}")
 
 
 def _nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
@@ -145,14 +183,21 @@ def check_types(config: Any, prefix: str = "") -> None:
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if not _fits(value, hint):
-            wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-            raise ConfigError(f"{prefix}{name}={value!r} is not of the type {wanted}")
+            raise ConfigError(f"{prefix}{name}={value!r} is not of the type {_called(hint)}")
         if is_dataclass(value):
             check_types(value, f"{prefix}{name}.")
 
 
+def _called(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if not isinstance(origin or hint, type) and origin not in (Literal, typing.Union):
+        return True  # Any, a type variable, …
+    if getattr(hint, "_is_protocol", False):
+        return True
     if origin is Literal:
         return value in args
     if origin in (typing.Union, types.UnionType):
@@ -172,14 +217,20 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any], kind: Any = TrainConfig) -> Any:
-    """The config that `to_json` wrote; raises `ConfigError` on keys or shapes of another version."""
+    """The config that `to_json` wrote, in this version or an earlier one: settings that are newer have their defaults,
+    which is what was done before there were any.
+
+    Raises:
+        ConfigError: settings that this version does not have, or none of the right shape.
+    """
     hints = typing.get_type_hints(kind)
-    if not isinstance(data, Mapping) or set(data) != set(hints):
-        wrong = sorted(set(data) ^ set(hints)) if isinstance(data, Mapping) else [type(data).__name__]
-        raise ConfigError(f"not a configuration of this version ({kind.__name__} differs in {', '.join(wrong)})")
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"not a configuration: {kind.__name__} is a {type(data).__name__}")
+    if odd := sorted(set(data) - set(hints)):
+        raise ConfigError(f"this version has no {', '.join(odd)} in {kind.__name__}")
     values = {}
-    for name, hint in hints.items():
-        value = data[name]
+    for name in data:
+        value, hint = data[name], hints[name]
         values[name] = (
             from_json(value, hint) if is_dataclass(hint) else tuple(value) if isinstance(value, list) else value
         )

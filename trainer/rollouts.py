@@ -1,10 +1,12 @@
-"""Environments and tasks as a `TrainConfig` describes them."""
+"""Environments and tasks as a `TrainConfig` describes them.
 
-from collections.abc import Mapping, Sequence
+Worker processes import this module to make environments: it loads no torch before tasks are drawn.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
-import torch
 from gymnasium.envs.registration import load_env_creator
 
 import aem_envs  # noqa: F401  # registers aem/…
@@ -45,8 +47,7 @@ def _made(config: TrainConfig, kwargs: Mapping[str, Any]) -> TextEnv:
     try:
         env = gym.make(env_id, **kwargs).unwrapped
     except TypeError as error:
-        creator: Any = gym.spec(plain_id(config)).entry_point
-        creator = load_env_creator(creator) if isinstance(creator, str) else creator
+        creator = _creator(config)
         variants = [("env.variants", options) for options in config.env.variants]
         for key, options in (("env.kwargs", config.env.kwargs), *variants, ("env.eval_kwargs", config.env.eval_kwargs)):
             check_options(key, creator, options)
@@ -54,6 +55,18 @@ def _made(config: TrainConfig, kwargs: Mapping[str, Any]) -> TextEnv:
     if not isinstance(env, TextEnv):
         raise RecipeError(f"{env_id} is a {type(env).__name__}, not an aem_envs.TextEnv: it cannot list its tasks")
     return env
+
+
+def _creator(config: TrainConfig) -> Any:
+    """The class, or the function, that makes the environment."""
+    creator: Any = gym.spec(plain_id(config)).entry_point
+    return load_env_creator(creator) if isinstance(creator, str) else creator
+
+
+def splits_of(config: TrainConfig) -> tuple[str, ...]:
+    """Names of all splits that the environment may have, whatever its data; empty where its class does not say."""
+    splits = tuple(getattr(_creator(config), "splits", ()))
+    return () if splits is TextEnv.splits else splits
 
 
 def task_pools(config: TrainConfig) -> list[list[TaskRef]]:
@@ -88,10 +101,35 @@ def tasks_of_step(pool: Sequence[TaskRef], step: int, count: int, seed: int, pur
     for number in range(step * count, (step + 1) * count):
         turn, place = divmod(number, len(pool))
         if turn not in passes:
-            generator = torch.Generator().manual_seed(episode_seed(seed, f"trainer: {purpose}", turn))
-            passes[turn] = torch.randperm(len(pool), generator=generator).tolist()
+            passes[turn] = _order(len(pool), episode_seed(seed, f"trainer: {purpose}", turn))
         chosen.append(pool[passes[turn][place]])
     return chosen
+
+
+def _order(count: int, seed: int) -> list[int]:
+    """0 … count − 1 in random order."""
+    import torch
+
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return order
+
+
+def with_more(
+    tasks: Sequence[TaskRef], pool: Sequence[TaskRef], step: int, seed: int, *, total: int
+) -> Iterator[TaskRef]:
+    """`tasks`, then further ones of `pool` in random order, `total` in all.
+
+    Those already given come again only when the pool is through. Depends on its arguments only: how many of them
+    earlier steps took makes no difference, so a resumed run asks for the same ones.
+    """
+    yield from tasks[:total]
+    missing, turn = total - len(tasks), 0
+    while missing > 0:
+        order = [pool[place] for place in _order(len(pool), episode_seed(seed, f"trainer: more tasks {turn}", step))]
+        given = set(tasks) if turn == 0 else set()
+        chosen = [task for task in order if task not in given][:missing]
+        yield from chosen
+        missing, turn = missing - len(chosen), turn + 1
 
 
 def held_out(config: TrainConfig, split: str, count: int) -> list[TaskRef]:

@@ -3,21 +3,25 @@
 import importlib
 import os
 import runpy
+import shutil
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aem_agent.records import RunFolderError
+from aem_agent.trust import acting, require_trust
 from trainer.config import ConfigError, TrainConfig
 from trainer.errors import RecipeError
 from trainer.overrides import check_types, from_json, misspelt, to_json
 
 if TYPE_CHECKING:
+    from aem_agent.run_folder import RunFolder
     from trainer.progress import Reporter
     from trainer.session import Session
+    from trainer.world import World
 
 KIND = "aem-train"
 
@@ -77,48 +81,131 @@ def new_run(config: TrainConfig, path: Path, reporter: "Reporter") -> Iterator["
 
     Raises:
         RunFolderError: the folder is not empty.
-        TrainerError, AgentError, AemEnvError: as `check_recipe`; nothing is written then.
+        TrainerError, AgentError, AemEnvError: as `check_recipe`, or what the run needs cannot be opened; nothing is
+            left in the folder then.
     """
     from aem_agent.run_folder import RunFolder
     from trainer.dry_run import check_recipe
     from trainer.session import Session
+    from trainer.world import place
 
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise RunFolderError(
-            f"{path} is not empty: `aem-train resume {path}` continues a run; else choose another --out"
-        )
-    check_recipe(config)
-    folder = RunFolder.create(path, {"kind": KIND, "config": to_json(config)})
-    with _locked(path):
-        yield Session(config, folder, reporter)
+    def empty() -> None:
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise RunFolderError(
+                f"{path} is not empty: `aem-train resume {path}` continues a run; else choose another --out"
+            )
+        check_recipe(config)
+
+    with _world(config) as world:
+        config = place(config, world)
+        world.only_first(empty)
+        path = world.only_first(lambda: path)  # the first's, should it bear a time
+        there = path.exists()
+        folder = world.only_first(lambda: RunFolder.create(path, {"kind": KIND, "config": to_json(config)}))
+        with _locked(path, world):
+            try:
+                session = Session(config, folder, reporter, world)
+            except Exception:
+                if world.first:
+                    _remove(path, keep=there)
+                raise
+            with closing(session):
+                yield session
+
+
+def _remove(path: Path, *, keep: bool) -> None:
+    """Take away a run that could not begin, so that the same command can be given again; `keep` the empty folder."""
+    with suppress(OSError):  # the error that ended the run matters more
+        for inner in path.iterdir():
+            if inner.is_dir() and not inner.is_symlink():
+                shutil.rmtree(inner, ignore_errors=True)
+            else:
+                inner.unlink(missing_ok=True)
+        if not keep:
+            path.rmdir()
 
 
 @contextmanager
-def resumed_run(path: Path, reporter: "Reporter") -> Iterator["Session"]:
+def resumed_run(path: Path, reporter: "Reporter", *, trust: bool = False) -> Iterator["Session"]:
     """The run of `path`, to be continued from its newest checkpoint.
 
     Raises:
         RunFolderError: no training run, one of another version, or one that is running.
+        UntrustedRecordError: it names code or programs, and `trust` is not set; see `aem_agent.trust`.
     """
     from aem_agent.run_folder import RunFolder
     from trainer.session import Session
+    from trainer.world import place
 
+    if not trust:
+        refuse_acting(path, f"aem-train resume {path}")
     folder = RunFolder.open(path)
+    config = _config_of(folder)
+    with _world(config) as world:
+        config = place(config, world)
+        with _locked(path, world), closing(Session(config, folder, reporter, world)) as session:
+            session.restore()
+            yield session
+
+
+def _config_of(folder: "RunFolder") -> TrainConfig:
+    path = folder.path
     if folder.config.get("kind") != KIND:
         raise RunFolderError(f"{path} is not a training run")
     try:
-        config = from_json(folder.config["config"])
+        config: TrainConfig = from_json(folder.config["config"])
+        return config
     except ConfigError as error:
-        raise RunFolderError(f"{path} was made by another version: {error}") from error
-    with _locked(path):
-        session = Session(config, folder, reporter)
-        session.restore()
-        yield session
+        raise RunFolderError(
+            f"{path} was made by another version: {error}; resume it with that version ({path / 'config.json'} names "
+            "it), or train anew with `aem-train run`"
+        ) from error
+
+
+def refuse_acting(path: Path, command: str) -> None:
+    """Raise `UntrustedRecordError` if the configuration in `path` names what would be imported, started or sent when it
+    is used; `command` is what to give again. Raises `RunFolderError` if there is no run."""
+    from aem_agent.run_folder import RunFolder
+
+    require_trust(path, acting(RunFolder.open(path).config), command)
+
+
+def resume_command(path: Path) -> str:
+    """What continues a run of one's own."""
+    from aem_agent.run_folder import RunFolder
+
+    trust = ""
+    with suppress(RunFolderError):
+        trust = " --trust" if acting(RunFolder.open(path).config) else ""
+    return f"aem-train resume {path}{trust}"
+
+
+def processes_of(path: Path) -> int:
+    """How many processes the run in `path` was begun with; raises `RunFolderError`."""
+    from aem_agent.run_folder import RunFolder
+
+    return _config_of(RunFolder.open(path)).scale.processes
+
+
+def _world(config: TrainConfig) -> "AbstractContextManager[World]":
+    """The processes that this one trains with; see `trainer.world`."""
+    from trainer.world import choose_device, opened
+
+    choose_device(config)
+    return opened(config.device, group=config.scale.shard)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep a second process out of the folder; the system frees the lock of a process that dies."""
+def _locked(path: Path, world: "World") -> Iterator[None]:
+    """Keep another run out of the folder; the system frees the lock of a process that dies."""
+    taken = ExitStack()
+    with taken:
+        world.only_first(lambda: taken.enter_context(_lock(path)))
+        yield
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
     try:
         import fcntl
     except ImportError:  # no advisory locks on this system

@@ -1,25 +1,35 @@
 """What the models say of a batch: log-probs and entropies of the response tokens, and a critic's values.
 
 The sampler of this project records log-probs and full-vocabulary entropies as it draws, equal to a forward pass over
-the same weights, so scoring needs no forward pass then. Engines that return neither get one.
+the same weights, so scoring needs no forward pass then. Engines that return neither get one; those that return
+log-probs alone, as vLLM does, get one for the entropies.
+
+Recorded log-probs are never replaced: they are those of the policy that sampled, which the loss's ratio is against,
+also where that policy is some updates old. Entropies that were not recorded are the present policy's.
+
+With `algorithm.mismatch` the log-probs are computed again all the same: the ratio is then against the present policy,
+and what was recorded only weighs tokens (`trainer.mismatch`). AEM keeps the entropies of the policy that sampled; those
+of the present one, known from the same pass, are `own_entropies`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
-from aem_agent.model.interface import LanguageModel
 from trainer.advantages import Signals
-from trainer.aem import Proxy, mean_token_entropy, mean_token_surprisal
-from trainer.batch import Batch, Outcomes
-from trainer.losses import chunked_logprobs_and_entropy, token_logprobs_and_entropy
-from trainer.minibatches import micro_batches
-
-LOGITS_IN_ONE_PIECE = 16_777_216
-"""Logits (tokens × vocabulary) up to which the head runs at once; beyond, in chunks recomputed in the backward pass."""
+from trainer.advantages.gigpo import number_anchors
+from trainer.aem import Proxy, uncertainty_of
+from trainer.batch import Batch, BatchError, Outcomes
+from trainer.mismatch import Mismatch, mismatch_metrics, mismatch_weights
+from trainer.parity import PARITY, parity
+from trainer.passes import Rows, parts
+from trainer.policy import Level, Policy
+from trainer.reference import Reference, reference_metrics
+from trainer.resources import counted_flops
+from trainer.staleness import fresh_tokens
+from trainer.world import ALONE, World
 
 SCORING_TOKENS = 65_536
 """Tokens per forward pass without gradients, unless the recipe asks for fewer."""
@@ -27,7 +37,7 @@ SCORING_TOKENS = 65_536
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the policy that sampled, constants for autograd."""
+    """Scores of the policy that sampled, constants for autograd (entropies: see the head of the module)."""
 
     logprobs: Tensor
     """float32 [N], log π of the sampled tokens, nats."""
@@ -37,15 +47,19 @@ class Scores:
     """float32 [R] or [N], the critic's values at `value_positions`, in scaled returns."""
     final_values: Tensor | None = None
     """float32 [E], its value of the last state."""
-
-
-Level = Literal["turn", "token"]
-"""Whether a critic values the state before each response, or before each response token."""
-
-
-def value_positions(batch: Batch, level: Level) -> Tensor:
-    """Positions in `tokens` where the critic reads: [R] ends of prompts, or [N] the places before response tokens."""
-    return batch.prompt_ends if level == "turn" else batch.targets - 1
+    fresh: Tensor | None = None
+    """bool [N], tokens that the present weights sampled; None: all."""
+    parity_limit: float = PARITY
+    """How far those tokens' log-probs may be from the trainer's, nats."""
+    reference: Tensor | None = None
+    """float32 [N], log π_ref of the sampled tokens, nats; None without a reference."""
+    importance: Tensor | None = None
+    """float32 [N], weights of the tokens in the policy loss for the mismatch of sampler and trainer; None: 1."""
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    """Of reference and mismatch, where there are any."""
+    own_entropies: Tensor | None = None
+    """float32 [N], entropies of the policy that `logprobs` are of, where `mismatch` makes it another one than that of
+    `entropies`; None: the same."""
 
 
 class Critic(nn.Module):
@@ -71,25 +85,9 @@ class Critic(nn.Module):
         return values
 
 
-def states(model: LanguageModel, batch: Batch, level: Level | None) -> tuple[Tensor, Tensor]:
-    """Hidden states that predict the response tokens [N, d], and those a critic reads (none where `level` is None): the
-    last layer computes no others."""
-    predicting = batch.targets - 1
-    valued = predicting[:0] if level is None else value_positions(batch, level)
-    hidden = model.hidden(batch.tokens, batch.cu_seqlens, at=torch.cat([predicting, valued]))
-    return hidden[: len(predicting)], hidden[len(predicting) :]
-
-
-def response_scores(model: LanguageModel, batch: Batch, rows: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies [N] of the response tokens from the hidden states [N, d] that predict them."""
-    if len(rows) * model.vocab_size <= LOGITS_IN_ONE_PIECE:
-        return token_logprobs_and_entropy(model.head(rows), batch.labels, temperature)
-    return chunked_logprobs_and_entropy(rows, model.head, batch.labels, temperature)
-
-
 @torch.no_grad()
 def score(
-    model: LanguageModel,
+    policy: Policy,
     batch: Batch,
     *,
     temperature: float,
@@ -97,26 +95,76 @@ def score(
     level: Level = "turn",
     final_prompts: Sequence[Sequence[int]] = (),
     max_tokens: int | None = None,
+    version: int | None = None,
+    parity_limit: float = PARITY,
+    world: World = ALONE,
+    reference: Reference | None = None,
+    mismatch: Mismatch = "none",
+    mismatch_cap: float | None = None,
 ) -> Scores:
-    """Scores of the sampling policy; runs the model only for what the sampler did not record, and for a critic."""
-    if batch.old_logprobs is not None and batch.entropies is not None and critic is None:
-        return Scores(batch.old_logprobs, batch.entropies)
-    logprobs, entropies, values = [], [], []
-    for sequences in micro_batches(batch, torch.arange(batch.n_sequences), max_tokens or SCORING_TOKENS):
-        part = batch.select(sequences.to(batch.tokens.device)).batch
-        hidden, valued = states(model, part, level if critic is not None else None)
+    """Scores of the sampling policy; runs the model only for what the sampler did not record, for a critic, and with
+    `mismatch`.
+
+    `version` is that of the present weights; None: they sampled everything. The processes of `world` share the passes.
+
+    Raises:
+        BatchError: log-probs are missing, and weights that are gone have sampled some of the tokens, or `mismatch` is
+            to compare with them.
+        ParityError: log-probs that were recorded under the present weights differ from those of the forward pass.
+    """
+    fresh = fresh_tokens(batch, version)
+    _require_recorded(batch, fresh, mismatch)
+    room = max_tokens or SCORING_TOKENS
+    recorded = batch.old_logprobs if mismatch == "none" else None
+    complete = recorded is not None and batch.entropies is not None and critic is None
+    logprobs, entropies = Rows(len(batch.targets)), Rows(len(batch.targets))
+    values = Rows(batch.n_responses if level == "turn" else len(batch.targets))
+    metrics: dict[str, Tensor] = {}
+    for part, counts in [] if complete else parts(batch, room, world):
+        with counted_flops(policy.model, part.batch, "flops_score", metrics, backward=False):
+            said = policy(part.batch, temperature, level if critic is not None else None)
         if critic is not None:
-            values.append(critic(valued))
-        if batch.old_logprobs is None or batch.entropies is None:
-            pair = response_scores(model, part, hidden, temperature)
-            logprobs.append(pair[0])
-            entropies.append(pair[1])
-    return Scores(
-        torch.cat(logprobs) if batch.old_logprobs is None else batch.old_logprobs,
-        torch.cat(entropies) if batch.entropies is None else batch.entropies,
-        torch.cat(values) if critic is not None else None,
-        _last_values(model, critic, final_prompts, max_tokens or SCORING_TOKENS) if critic is not None else None,
+            values.add(part.responses if level == "turn" else part.targets, critic(said.states), counts)
+        logprobs.add(part.targets, said.logprobs, counts)
+        entropies.add(part.targets, said.entropies, counts)
+    if recorded is None:
+        recorded = logprobs.of_all(world)
+    elif batch.entropies is None:
+        parity(logprobs.of_all(world), recorded, fresh, parity_limit)
+    scores = Scores(
+        recorded,
+        entropies.of_all(world) if batch.entropies is None else batch.entropies,
+        values.of_all(world) if critic is not None else None,
+        _last_values(policy, critic, final_prompts, room, world) if critic is not None else None,
+        fresh if mismatch == "none" else None,  # scored anew: all by the present weights
+        parity_limit,
+        metrics=metrics,
+        own_entropies=None if mismatch == "none" or batch.entropies is None else entropies.of_all(world),
     )
+    if reference is not None:
+        ref = reference.score(batch, temperature, room, world, metrics)
+        scores = replace(scores, reference=ref, metrics=metrics | reference_metrics(scores.logprobs, ref))
+    return scores if mismatch == "none" else _weighed(scores, batch, mismatch, mismatch_cap)
+
+
+def _require_recorded(batch: Batch, fresh: Tensor | None, mismatch: Mismatch) -> None:
+    """Raise `BatchError` where log-probs are missing that no forward pass of the present weights can give."""
+    if batch.old_logprobs is None and mismatch != "none":
+        raise BatchError("the engine records no log-probs to compare with: set algorithm.mismatch=none")
+    if batch.old_logprobs is None and fresh is not None:
+        raise BatchError(
+            "the engine records no log-probs, and they cannot be computed any more for what earlier weights sampled: "
+            "set rollout.staleness=0, or take another engine"
+        )
+
+
+def _weighed(scores: Scores, batch: Batch, kind: Mismatch, cap: float | None) -> Scores:
+    """The scores with each token's importance, from what the sampler recorded."""
+    assert batch.old_logprobs is not None  # refused above
+    sampled, span = batch.old_logprobs, batch.span_index
+    weights = mismatch_weights(scores.logprobs, sampled, span, batch.n_responses, kind=kind, cap=cap)
+    metrics = scores.metrics | mismatch_metrics(weights, scores.logprobs, sampled)
+    return replace(scores, importance=weights, metrics=metrics)
 
 
 def signals(batch: Batch, outcomes: Outcomes, scores: Scores) -> Signals:
@@ -131,28 +179,37 @@ def signals(batch: Batch, outcomes: Outcomes, scores: Scores) -> Signals:
         span_index=batch.span_index,
         values=scores.values,
         final_values=scores.final_values,
+        anchor_index=torch.tensor(
+            number_anchors(outcomes.anchors, batch.group_index.tolist()), device=batch.group_index.device
+        ),
+        uncertainty=uncertainty(batch, scores, "mean_token_entropy"),
+        reference_kl=None if scores.reference is None else scores.logprobs - scores.reference,
     )
 
 
 def uncertainty(batch: Batch, scores: Scores, proxy: Proxy) -> Tensor:
     """What AEM takes for each response's uncertainty: [R], nats."""
-    if proxy == "mean_token_entropy":
-        return mean_token_entropy(scores.entropies, batch.span_index, batch.n_responses)
-    return mean_token_surprisal(scores.logprobs, batch.span_index, batch.n_responses)
+    return uncertainty_of(proxy, scores.logprobs, scores.entropies, batch.span_index, batch.n_responses)
 
 
-def _last_values(model: LanguageModel, critic: Critic, prompts: Sequence[Sequence[int]], max_tokens: int) -> Tensor:
+def _last_values(
+    policy: Policy, critic: Critic, prompts: Sequence[Sequence[int]], max_tokens: int, world: World
+) -> Tensor:
     """The critic's values [E] at the end of the prompts that would have come next."""
-    values: list[Tensor] = []
-    chunk: list[Sequence[int]] = []
+    device = next(policy.parameters()).device
+    chunks: list[list[int]] = [[]]
     room = max_tokens
-    for prompt in [*prompts, None]:
-        if chunk and (prompt is None or len(prompt) > room):
-            flat = torch.tensor([token for ids in chunk for token in ids], device=model.device)
-            cu = torch.tensor([0, *(len(ids) for ids in chunk)], device=model.device).cumsum(0)
-            values.append(critic(model.hidden(flat, cu, at=cu[1:] - 1)))
-            chunk, room = [], max_tokens
-        if prompt is not None:
-            chunk.append(prompt)
-            room -= len(prompt)
-    return torch.cat(values)
+    for number, prompt in enumerate(prompts):
+        if chunks[-1] and len(prompt) > room:
+            chunks.append([])
+            room = max_tokens
+        chunks[-1].append(number)
+        room -= len(prompt)
+    values = Rows(len(prompts))
+    for first in range(0, len(chunks), world.size):  # every process makes as many passes
+        counts = first + world.rank < len(chunks)
+        chunk = chunks[first + world.rank] if counts else chunks[0]
+        flat = torch.tensor([token for number in chunk for token in prompts[number]], device=device)
+        cu = torch.tensor([0, *(len(prompts[number]) for number in chunk)], device=device).cumsum(0)
+        values.add(torch.tensor(chunk, device=device), critic(policy.states_at(flat, cu, cu[1:] - 1)), counts)
+    return values.of_all(world)

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from aem_agent.model.interface import LanguageModel
 from trainer.batch import Batch
 from trainer.checkpoints import STAGES
 from trainer.demonstrations import bucketed, play_experts, read_recorded
+from trainer.gradients import add_up, backward, clip
 from trainer.metrics import require_finite
+from trainer.minibatches import divided
+from trainer.policy import Policy
+from trainer.world import ALONE, World
 
 if TYPE_CHECKING:
     from trainer.session import Session
@@ -39,32 +41,43 @@ def warm_start(session: "Session") -> None:
             session.finish_stage()
         session.begin_stage(stage + 1)
         session.save()
+        session.stop_if_asked()
 
 
 def clone(session: "Session", stage: int, steps: int) -> None:
     """One stage: minibatches of demonstrations until `steps` optimiser steps are done."""
     config, learner, name = session.config.warmstart, session.learner, STAGES[stage]
     with session.clock("demonstrations"):
-        batch = demonstrations(session, stage)
-    losses: list[Tensor] = []
+        batch = session.world.only_first(lambda: demonstrations(session, stage))
+    losses = session.unlogged
     with session.clock(name), session.reporter.steps(name, steps, session.progress.step) as advance:
         for step, sequences in enumerate(_endless(session, batch, session.progress.step), session.progress.step):
             if step >= steps:
                 break
             for group in learner.optimiser.param_groups:
                 group["lr"] = learning_rate(step, steps, config.lr, config.warmup)
-            part = batch.select(sequences).batch.to(session.device)
-            losses.append(clone_step(learner.model, learner.optimiser, part, context_weight=config.context_weight))
+            ((mine, counts),) = divided(batch, [sequences], None, session.world)
+            loss_of_step = clone_step(
+                learner.policy,
+                learner.optimiser,
+                batch.select(mine).batch.to(session.device),
+                context_weight=config.context_weight,
+                world=session.world,
+                counts=counts,
+            )
+            losses.append(loss_of_step)
             save = (step + 1) % config.save_every == 0
             if (step + 1) % LOG_EVERY == 0 or save or step + 1 == steps:
                 loss = torch.stack(losses).mean()
-                require_finite({"loss": loss}, f"{name} step {step + 1}")
+                require_finite({"loss": loss}, "the last steps")
                 session.log.write(name, stage, step + 1, {"loss": loss})
                 losses.clear()
                 advance(step + 1, f"loss {float(loss):.3f}")
             session.finish_clone_step(stage, step + 1)
             if save:  # after a record, so that a resumed run averages over the same steps
                 session.save()
+            if step + 1 < steps:
+                session.stop_if_asked()
 
 
 def demonstrations(session: "Session", stage: int) -> Batch:
@@ -76,18 +89,27 @@ def demonstrations(session: "Session", stage: int) -> Batch:
             return read_recorded(session.agent, Path(config.data))
     seed = session.seed(STAGES[stage])
     with session.reporter.steps(name, config.explore_games if explore else config.games) as played:
-        return play_experts(session.agent, session.pools, explore=explore, seed=seed, played=played)
+
+        def told(games: int, note: str) -> None:
+            session.stop_here()  # nothing of the demonstrations is kept: what was saved before is
+            played(games, note)
+
+        return play_experts(session.agent, session.pools, explore=explore, seed=seed, played=told)
 
 
 def clone_step(
-    model: LanguageModel,
+    policy: Policy,
     optimiser: torch.optim.Optimizer,
     part: Batch,
     *,
     context_weight: float = 0.0,
     grad_clip: float = 1.0,
+    world: World = ALONE,
+    counts: bool = True,
 ) -> Tensor:
     """One optimiser step on all sequences of `part`; returns the mean loss per target, nats.
+
+    `part` is this process's share; of one that does not count it only keeps step with the others.
 
     With `context_weight`, that share of the mean loss per token that is no target (task, observations) is added.
     """
@@ -97,16 +119,17 @@ def clone_step(
         other[part.targets] = False
         other[part.cu_seqlens[:-1]] = False  # nothing comes before a sequence's first token
         at = torch.cat([at, other.nonzero().squeeze(1) - 1])
-    hidden = model.hidden(part.tokens, part.cu_seqlens, at=at)
-    every = F.cross_entropy(model.head(hidden).float(), part.tokens[at + 1], reduction="none")
+    every = policy.cross_entropies(part.tokens, part.cu_seqlens, at) * counts
     n = len(part.targets)
-    loss = every[:n].mean()
-    total = loss + context_weight * every[n:].mean() if context_weight else loss
-    total.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(list(model.parameters()), grad_clip)
+    of_all = [sum(found) for found in zip(*world.gather((n * counts, (len(at) - n) * counts)))]
+    loss = every[:n].sum() / of_all[0]
+    total = loss + context_weight * (every[n:].sum() / of_all[1]) if context_weight else loss
+    backward(total, policy.parameters(), world)
+    add_up(policy.parameters(), (), world)
+    clip(policy.parameters(), grad_clip)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return loss.detach()
+    return world.sum(loss.detach().clone())
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:

@@ -1,5 +1,6 @@
 """A run that several files compare others with."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,3 +16,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "whole"
     run(quick(), path)
     return path
+
+
+@pytest.fixture
+def trained(whole: Path, tmp_path: Path) -> Path:
+    """A finished run of four steps, to write into."""
+    return Path(shutil.copytree(whole, tmp_path / "run", symlinks=True))

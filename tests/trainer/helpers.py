@@ -1,5 +1,6 @@
 """A training run that takes about a second, and what it leaves behind."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def run(config: TrainConfig, path: Path) -> dict[str, Any]:
 
 
 def resume(path: Path) -> dict[str, Any]:
-    with resumed_run(path, quiet()) as session:
+    with resumed_run(path, quiet(), trust=True) as session:
         return train(session)
 
 
@@ -57,7 +58,8 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 def figures(path: Path, kinds: tuple[str, ...] = ("warmstart", "rl", "evaluation")) -> list[dict[str, Any]]:
     records = [r for r in read_records(path / "metrics.jsonl") if r["kind"] in kinds]
-    return [{k: v for k, v in r.items() if not k.startswith(("seconds_", "env_seconds_"))} for r in records]
+    timed = ("seconds_", "env_seconds_", "tokens_per_second", "memory_", "tflops_", "mfu_")
+    return [{k: v for k, v in r.items() if not k.startswith(timed)} for r in records]
 
 
 def assert_same(a: Path, b: Path) -> None:
@@ -65,3 +67,9 @@ def assert_same(a: Path, b: Path) -> None:
     assert left.keys() == right.keys()
     assert all(left[name].equal(right[name]) for name in left)
     assert figures(a) == figures(b)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """A CSV file by its header."""
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))

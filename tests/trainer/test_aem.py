@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from trainer.aem import Modulation, mean_token_entropy, mean_token_surprisal, modulate
+from trainer.aem import (
+    Modulation,
+    mean_token_entropy,
+    mean_token_surprisal,
+    modulate,
+    relative_surprisal,
+    uncertainty_of,
+)
 
 E1, E_HALF = math.exp(-1), math.exp(-0.5)
 # Two groups and four episodes. Group 0 has H̄ 1, 2, 3 (H̃ 0, ½, 1); group 1 has 0.50, 0.55 (range below the guard).
@@ -185,6 +192,15 @@ def test_stats_by_hand() -> None:
         assert_close(stats[name], torch.tensor(value), msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_shares_are_of_responses_where_advantages_are_per_token() -> None:
+    """Three responses of 1, 2 and 3 tokens, whose advantages sum to +1, −1 and 0."""
+    advantages, spans = torch.tensor([1.0, 1.0, -2.0, 1.0, -1.0, 0.0]), torch.tensor([0, 1, 1, 2, 2, 2])
+    stats = modulate(advantages, ENTROPY[:3], GROUP[:3], span_index=spans).stats
+    assert_close(stats["positive_share"], torch.tensor(1 / 3))
+    assert_close(stats["negative_share"], torch.tensor(1 / 3))
+    assert_close(stats["positive_sum_before"], torch.tensor(3.0))  # sums are of entries
+
+
 def test_nothing_to_count_changes_nothing() -> None:
     got = modulate(ADVANTAGES, ENTROPY, GROUP, counted=torch.zeros(5, dtype=torch.bool))
     assert torch.equal(got.advantages, ADVANTAGES)
@@ -218,7 +234,11 @@ def test_arguments_that_do_not_fit_are_refused(changes: dict[str, object], word:
 def test_proxies_by_hand() -> None:
     span_index = torch.tensor([1, 0, 0])
     assert_close(mean_token_entropy(torch.tensor([5.0, 1.0, 2.0]), span_index, 2), torch.tensor([1.5, 5.0]))
-    assert_close(mean_token_surprisal(torch.tensor([-5.0, -1.0, -2.0]), span_index, 2), torch.tensor([1.5, 5.0]))
+    logprobs, entropies = torch.tensor([-5.0, -1.0, -2.0]), torch.tensor([4.0, 1.5, 0.5])
+    assert_close(mean_token_surprisal(logprobs, span_index, 2), torch.tensor([1.5, 5.0]))
+    assert_close(relative_surprisal(logprobs, entropies, span_index, 2), torch.tensor([0.5, 1.0]))
+    for proxy, first in (("mean_token_entropy", 1.0), ("mean_token_surprisal", 1.5), ("relative_surprisal", 0.5)):
+        assert float(uncertainty_of(proxy, logprobs, entropies, span_index, 2)[0]) == first
 
 
 groups_of_entropies = st.lists(st.lists(st.floats(0, 6), min_size=1, max_size=6), min_size=1, max_size=5)

@@ -91,7 +91,7 @@ def test_every_option_reaches_modulate(
     assert modulate.options["trajectory"].equal(batch.episode_index)
 
 
-@pytest.mark.parametrize("proxy", ["mean_token_entropy", "mean_token_surprisal"])
+@pytest.mark.parametrize("proxy", ["mean_token_entropy", "mean_token_surprisal", "relative_surprisal"])
 def test_the_proxy_decides_what_counts_as_uncertainty(
     proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,7 +100,11 @@ def test_the_proxy_decides_what_counts_as_uncertainty(
     one_step(quick(f"aem.proxy={proxy}"), tmp_path / "run")
     batch, scores = built.result[0], scored.result
     assert isinstance(scores, Scores)
-    tokens = scores.entropies if proxy == "mean_token_entropy" else -scores.logprobs
+    tokens = {
+        "mean_token_entropy": scores.entropies,
+        "mean_token_surprisal": -scores.logprobs,
+        "relative_surprisal": -scores.logprobs - scores.entropies,
+    }[proxy]
     means = torch.stack([tokens[batch.span_index == i].mean() for i in range(batch.n_responses)])
     torch.testing.assert_close(modulate.arguments[1], means)
 

@@ -122,3 +122,92 @@ def test_modulation_steers_entropy_as_claimed(relative_surprisal: list[float], s
     backwards = (modulate(advantages, surprisal, group, lam=lam, direction="reversed").advantages * surprisal).sum()
     assert sign * (normal - plain) <= 1e-9
     assert sign * (backwards - plain) >= -1e-9
+
+
+def test_the_drift_of_a_small_step_is_that_of_the_formula() -> None:
+    """The same without automatic derivatives: a central difference along the natural gradient, relative error 1e-6."""
+    logits, chosen, advantage, step = random_logits(7, seed=4), 3, 0.8, 1e-4
+    pi = logits.softmax(0)
+    direction = advantage * torch.eye(7, dtype=torch.float64)[chosen] / pi
+    moved = entropy(logits + step * direction) - entropy(logits - step * direction)
+    expected = advantage * (-pi[chosen].log() - entropy(logits))
+    assert abs(float(expected)) > 0.1
+    assert_close(moved / (2 * step), expected, atol=0, rtol=1e-6)
+
+
+def test_a_constant_advantage_moves_no_entropy_on_average() -> None:
+    """E[S − H] = 0, so what is left on average is the covariance of advantage and surprisal."""
+    logits = random_logits(9, seed=8)
+    pi, advantages = logits.softmax(0), random_logits(9, seed=9)
+    relative = -pi.log() - entropy(logits)
+    assert_close((pi * 1.7 * relative).sum(), torch.zeros((), dtype=torch.float64), atol=1e-12, rtol=0)
+    covariance = (pi * (advantages - (pi * advantages).sum()) * relative).sum()
+    assert_close((pi * advantages * relative).sum(), covariance, **EXACT)
+
+
+@pytest.mark.parametrize("direction", ["normal", "reversed"])
+def test_modulated_responses_of_one_state_drift_by_the_sum_of_their_parts(direction) -> None:
+    """Σ α·A·∇log π through the Fisher matrix: the entropy moves by Σ α·A·(S − H), α being what `modulate` gives."""
+    logits = random_logits(len(PREFIXES), VOCABULARY, seed=6) / 3
+    flat, sampled = logits.flatten(), [0, 3, 7, 7, 12]
+    log_p = response_logprobs(logits)
+    proxies = []
+    for response in (responses()[number] for number in sampled):
+        rows = logits[[PREFIXES.index(response[:k]) for k in range(len(response))]]
+        proxies.append(token_logprobs_and_entropy(rows, torch.tensor(response))[1].mean())
+    advantages = torch.tensor([1.0, -0.5, 0.25, -2.0, 0.75], dtype=torch.float64)
+    group = torch.zeros(5, dtype=torch.int64)
+    got = modulate(advantages, torch.stack(proxies), group, direction=direction, range_guard=0.0)
+    assert (got.alpha != 1).any()
+    scores = jacrev(lambda z: response_logprobs(z.view_as(logits)))(flat)
+    step = sum(natural_gradient(log_p, scores, a, float(A)) for a, A in zip(sampled, got.advantages))
+    entropy_now, drift = jvp(lambda z: response_entropy(z.view_as(logits)), (flat,), (step,))
+    expected = (got.advantages * (-log_p[sampled] - entropy_now)).sum()
+    assert_close(drift, expected, atol=1e-9, rtol=1e-6)
+
+
+SCOPES = st.sampled_from(["group", "trajectory", "batch"])
+
+
+@given(SCOPES, st.integers(0, 2**30), st.floats(-2, 2), st.floats(0.2, 5.0))
+def test_alpha_knows_order_and_spacing_of_entropies_only(scope: str, seed: int, shift: float, scale: float) -> None:
+    """Another zero or another unit of entropy, and another order of responses, change nothing, whatever the scope."""
+    generator = torch.Generator().manual_seed(seed)
+    uncertainty = torch.rand(12, dtype=torch.float64, generator=generator)
+    advantages = torch.randn(12, dtype=torch.float64, generator=generator)
+    group, trajectory = torch.arange(12) // 6, torch.arange(12) // 3
+
+    def modulated(order: Tensor, entropies: Tensor) -> Tensor:
+        return modulate(
+            advantages[order],
+            entropies[order],
+            group[order],
+            scope=scope,
+            trajectory=trajectory[order],
+            range_guard=0.0,
+        ).advantages
+
+    in_order, mixed = torch.arange(12), torch.randperm(12, generator=generator)
+    plain = modulated(in_order, uncertainty)
+    assert_close(modulated(in_order, scale * uncertainty + shift), plain, atol=1e-9, rtol=0)
+    assert_close(modulated(mixed, uncertainty), plain[mixed], atol=1e-12, rtol=0)
+
+
+@given(SCOPES, st.integers(0, 2**30), st.floats(0.0, 2.0))
+def test_the_guard_leaves_a_scope_alone_exactly_below_its_range(scope: str, seed: int, guard: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    uncertainty = torch.rand(12, dtype=torch.float64, generator=generator)
+    index = {"group": torch.arange(12) // 6, "trajectory": torch.arange(12) // 3, "batch": torch.zeros(12).long()}
+    alpha = modulate(
+        torch.ones(12, dtype=torch.float64),
+        uncertainty,
+        index["group"],
+        scope=scope,  # type: ignore[arg-type]
+        trajectory=index["trajectory"],
+        range_guard=guard,
+    ).alpha
+    for number in index[scope].unique():
+        inside = index[scope] == number
+        spread = uncertainty[inside].max() - uncertainty[inside].min()
+        assert bool((alpha[inside] != 1).any()) == bool(spread >= guard)
+        assert_close(alpha[inside].mean(), torch.ones((), dtype=torch.float64), atol=1e-12, rtol=0)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from aem_agent.types import Episode, Response, RolloutGroup, TaskRef, Turn
-from trainer.batch import BatchError, build
+from trainer.batch import BatchError, Packer, build
 from trainer.minibatches import micro_batches, minibatches
+from trainer.staleness import fresh_tokens
 
 
 def turn(
@@ -101,6 +102,29 @@ def test_selection_equals_the_batch_of_those_episodes() -> None:
         assert part.batch.old_logprobs.equal(batch.old_logprobs[part.targets])
         assert part.batch.episode_index.equal(batch.episode_index[part.responses])
         assert part.batch.select(torch.tensor([1])).batch.tokens.tolist() == parts[1]
+
+
+def sampled_by(t: Turn, *versions: tuple[int, int]) -> Turn:
+    return replace(t, response=replace(t.response, policy_versions=versions))
+
+
+def test_a_response_is_as_old_as_its_oldest_token() -> None:
+    spoken = turn([1], [2, 3]), turn([1, 2, 3, 4], [5, 6]), turn([9], [8])
+    turns = [sampled_by(t, *v) for t, v in zip(spoken, (((0, 7),), ((0, 7), (1, 8)), ((0, 8),)))]
+    for whole in (False, True):
+        batch, _ = build([group(episode(*turns))], whole_episodes=whole)
+        assert batch.versions is not None and batch.versions.tolist() == [7, 7, 8]
+        assert batch.to("cpu").versions is not None
+        part = batch.select(torch.arange(batch.n_sequences).flip(0))
+        assert part.batch.versions is not None and part.batch.versions.equal(batch.versions[part.responses])
+        fresh = fresh_tokens(batch, 8)
+        assert fresh is not None and fresh.tolist() == [False, False, False, False, True]
+    assert fresh_tokens(batch, None) is None
+    assert fresh_tokens(build([group(episode(turns[2]))])[0], 8) is None, "all of them"
+    packer = Packer()
+    packer.prompt([1, 2], 0, join=False)
+    packer.response([3], 0, 0)
+    assert packer.batch().versions is None, "demonstrations have none"
 
 
 def test_errored_episodes_and_missing_records() -> None:

@@ -1,6 +1,8 @@
 """Checkpoints: whole or absent, the last good one outlives failures, and nothing in them is run."""
 
+import copy
 import errno
+import gc
 import os
 import pickle
 from pathlib import Path
@@ -8,11 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from aem_agent.model.config import DecoderConfig
+from aem_agent.model.decoder import Decoder
 from aem_agent.records import RecordWriteError, RunFolderError
 from trainer import checkpoints
 from trainer.checkpoints import Checkpoint, Progress, load, load_latest, save
+from trainer.config import TrainConfig
 from trainer.errors import CheckpointError
+from trainer.learner import make_learner
 from trainer.metrics import MetricsLog, read_records
+from trainer.policy import Policy
+from trainer.state import capture, put_back
 
 
 def checkpoint(step: int, stage: int = 2) -> Checkpoint:
@@ -32,6 +40,54 @@ def test_round_trip_and_keep_last(tmp_path: Path) -> None:
     assert found.progress == Progress(2, 10)
     assert found.model["w"].equal(torch.full((2, 3), 10.0))
     assert found.optimiser["policy"]["state"][0]["step"] == 10
+
+
+def test_tensors_that_share_memory_are_written_apart_and_others_are_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: dict[str, torch.Tensor] = {}
+    real = checkpoints.save_file
+    monkeypatch.setattr(checkpoints, "save_file", lambda tensors, path: written.update(tensors) or real(tensors, path))
+    whole, alone = torch.arange(6.0), torch.arange(3.0)
+    state = {
+        "alone": alone,
+        "whole": whole,
+        "tied": whole,
+        "rows": whole[2:4],
+        "turned": torch.arange(4.0).view(2, 2).T,
+    }
+    found = load(save(tmp_path, Checkpoint(Progress(2, 1), state, {}), keep=1))
+    assert all(torch.equal(found.model[name], tensor) for name, tensor in state.items())
+    assert [name for name in state if written[name].data_ptr() == state[name].data_ptr()] == ["alone", "whole"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_reading_maps_the_files_and_what_is_put_back_outlives_them(tmp_path: Path) -> None:
+    """All processes of a machine share the pages; a removed checkpoint's disk space is free after the resume."""
+
+    def mapped() -> set[str]:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        return {line.rpartition("/")[2] for line in lines if f"{tmp_path}/" in line}
+
+    model = Decoder(DecoderConfig("qwen3", 8, 4, 1, 2, 1, 2, 6)).init_weights(0)
+    learner = make_learner(Policy(model), 0.1, TrainConfig(), critic=torch.Generator().manual_seed(0))
+    assert learner.critic is not None and learner.critic_optimiser is not None
+    for parameter in (*model.parameters(), *learner.critic.parameters()):
+        parameter.grad = torch.ones_like(parameter)
+    learner.optimiser.step()
+    learner.critic_optimiser.step()
+    before = copy.deepcopy(learner.optimiser.state_dict())
+    save(tmp_path, capture(learner, Progress(2, 1), [torch.tensor(1.0)]), keep=1)
+    found = load_latest(tmp_path)
+    assert found is not None and mapped() == {"model.safetensors", "optimiser.pt"}
+    unlogged = put_back(found, learner)
+    del found
+    gc.collect()
+    assert mapped() == set() and unlogged == [torch.tensor(1.0)]
+    after = learner.optimiser.state_dict()
+    assert after["state"].keys() == before["state"].keys()
+    for number, values in before["state"].items():
+        assert all(torch.equal(after["state"][number][name], value) for name, value in values.items())
 
 
 def test_a_later_stage_is_newer(tmp_path: Path) -> None:

@@ -1,18 +1,24 @@
 """`aem-train`: help at once, typed mistakes, presets, refusals."""
 
+import atexit
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from helpers import quick, resume, run
+from helpers import quick, quiet, resume, run
 
 from aem_agent.records import RunFolderError
 from trainer import cli
 from trainer.runs import recipe_names, resumed_run
+from trainer.world import ProcessError
 
 
 def command(
@@ -98,5 +104,61 @@ def test_run_folders_of_others_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="changed or damaged"):
         resume(path)
     (path / "config.json").write_text(text)
-    with resumed_run(path, None), pytest.raises(RunFolderError, match="in use"), resumed_run(path, None):  # type: ignore[arg-type]
+    with resumed_run(path, quiet()), pytest.raises(RunFolderError, match="in use"), resumed_run(path, quiet()):
         pass
+
+
+def test_ending_several_processes_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the second Ctrl-C the launcher ends them, and they say nothing."""
+
+    def ended(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr("trainer.launch.launch", ended)
+    code, _, err = command(
+        monkeypatch, capsys, "run", "toy", "--set", "scale.processes=2", "--out", str(tmp_path / "r")
+    )
+    assert code == 130 and err == "\ninterrupted; the last checkpoint is kept: nothing was written\n"
+
+
+@pytest.mark.parametrize(
+    ("rank", "error", "code", "said"),
+    [
+        (0, RunFolderError("mine"), 2, "error: mine\n"),
+        (1, RunFolderError("mine"), 2, "error: process 1: mine\n"),
+        (0, ProcessError("process 1: its"), 2, "error: process 1: its\n"),
+        (1, ProcessError("process 0: its"), 2, ""),
+        (1, KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_one_of_several_processes_that_fails_leaves_without_the_threads_that_wait(
+    rank: int,
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    variables = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    left: list[int] = []
+
+    def leave(code: int) -> None:
+        left.append(code)
+        raise SystemExit(code)
+
+    @contextmanager
+    def failing() -> Iterator[Any]:
+        raise error
+        yield
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(atexit, "_run_exitfuncs", lambda: None)
+    with pytest.raises(SystemExit):
+        cli._train(failing(), Path("run"))
+    assert left == [code]
+    assert capsys.readouterr().err == said

@@ -56,7 +56,7 @@ def test_scores_are_shown_where_they_say_more_than_success() -> None:
     graded, plain = evaluation([1.0, 0.5, 0.0]), evaluation([1.0, 0.0])
     assert "score 0.500" in shown(graded) and "mean score" in shown(graded) and "0.500 (" in shown(graded)
     assert "score" not in shown(plain)
-    assert "mean score 0.500" in page(graded) and "Mean score:" in page(graded)
+    assert "mean score 0.500" in page(graded) and ">Mean score<" in page(graded)
     assert "ean score" not in page(plain)
     for found in (graded, plain):
         assert f"data {found.summary()['data_hash']} · shop-9" in page(found)

@@ -16,12 +16,13 @@ from helpers import figures, quick, quiet, run
 from test_aem_in_the_loop import Recorded
 from test_batch import episode, group, turn
 
+from aem_agent.collection import Collected
+from aem_agent.rollout import RolloutManager
 from aem_agent.types import Episode, RolloutGroup
 from trainer import aem, loop, update
 from trainer.batch import build
 from trainer.config import AlgorithmConfig, TrainConfig
 from trainer.runs import new_run
-from trainer.session import Session
 from trainer.update import Plan, make_plan
 
 PLUS_PLUS = (
@@ -73,11 +74,15 @@ def cut_off(groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
 
 @pytest.fixture
 def outcomes_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replace how the collected episodes ended."""
-    collect = Session.collect
+    """Replace how the episodes collected for training ended."""
+    collect = RolloutManager.collect
 
     def patch(change: Callable[[Sequence[RolloutGroup]], list[RolloutGroup]]) -> None:
-        monkeypatch.setattr(Session, "collect", lambda self, step: change(collect(self, step)))
+        async def changed(self: RolloutManager, tasks: Any, repeats: int, **options: Any) -> Collected:
+            collected = await collect(self, tasks, repeats, **options)
+            return replace(collected, groups=tuple(change(collected.groups))) if repeats > 1 else collected
+
+        monkeypatch.setattr(RolloutManager, "collect", changed)
 
     return patch
 

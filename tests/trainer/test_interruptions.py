@@ -1,7 +1,6 @@
-"""Runs that are cut off anywhere, by Ctrl-C or `kill -9`, go on and end as an uninterrupted one does."""
+"""Runs that are cut off anywhere, by an exception or `kill -9`, go on and end as an uninterrupted one does."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from helpers import QUICK, assert_same, figures, quick, resume, run, weights
+from helpers import assert_same, figures, quick, resume, run, weights
 
 from trainer import loop, session, warmstart
 from trainer.errors import CheckpointError
@@ -106,14 +105,21 @@ def test_ctrl_c_in_every_phase_leaves_a_run_that_resumes(
     assert_same(whole, path)
 
 
-def test_the_critic_resumes_too(tmp_path: Path) -> None:
-    settings = ("algorithm.estimator=ppo", "checkpoint.every=1", "steps=3", "warmstart.steps=2")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [("algorithm.estimator=ppo",), ("algorithm.kl_coefficient=0.01",), ("scale.lora_rank=2", "scale.shard=true")],
+    ids=["critic", "reference", "adapters"],
+)
+def test_kill_9_after_two_of_four_steps_loses_nothing_of(more: tuple[str, ...], tmp_path: Path) -> None:
+    settings = (*more, "checkpoint.every=1", "steps=4", "warmstart.steps=2")
     run(quick(*settings), tmp_path / "whole")
     path = tmp_path / "killed"
     code = killed(path, "loop", "rl_step", 2, settings=", ".join(map(repr, settings)))
     assert code == -signal.SIGKILL
+    assert [r["step"] for r in figures(path, ("rl",))] == [1, 2]
     resume(path)
-    assert figures(path) == figures(tmp_path / "whole")
+    assert_same(tmp_path / "whole", path)
 
 
 def test_the_best_weights_and_their_score_stay_together_when_a_run_is_cut(
@@ -142,17 +148,43 @@ def test_the_best_weights_and_their_score_stay_together_when_a_run_is_cut(
         resume(path)
 
 
-def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
-    code = (
-        "import sys\nfrom trainer import cli, loop\n"
-        "def stop(*a): raise KeyboardInterrupt\n"
-        "loop.rl_step = stop\ncli.main()"
+@pytest.mark.parametrize("more", [(), ("rollout.oversample=1.7",), ("algorithm.estimator=rloo",)])
+def test_dynamic_sampling_resumes_exactly(
+    more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (
+        "env.id=staged_env:test/Staged-v0",
+        "warmstart.steps=0",
+        "rollout.dynamic=true",
+        "rollout.tasks=3",
+        "rollout.group_size=3",
+        "rollout.concurrency=5",
+        "evaluation.tasks=1",
     )
-    settings = [word for setting in QUICK for word in ("--set", setting)]
-    out = tmp_path / "run"
-    command = [sys.executable, "-c", code, "run", "toy", "--out", str(out), *settings]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 130
-    assert f"aem-train resume {out}" in done.stderr
+    original, path = loop.rl_step, tmp_path / "cut"
+
+    def cut(running: Any, step: int) -> dict[str, Any]:
+        if step == 3:
+            raise KeyboardInterrupt
+        return original(running, step)
+
+    run(quick(*settings, *more), tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "rl_step", cut)
+        run(quick(*settings, *more), path)
+    resume(path)
+    assert_same(tmp_path / "whole", path)
+    assert any(r["groups_rejected"] for r in figures(path, ("rl",)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partial", ["false", "true"])
+def test_kill_9_with_rollouts_ahead_loses_what_came_after_the_checkpoint(partial: str, tmp_path: Path) -> None:
+    path = tmp_path / "killed"
+    settings = ("rollout.staleness=1", f"rollout.partial={partial}", "warmstart.steps=0")
+    assert killed(path, "loop", "update", 3, settings=", ".join(map(repr, settings))) == -signal.SIGKILL
+    assert [r["step"] for r in figures(path, ("rl",))] == [1, 2, 3]
+    resume(path)
+    records = figures(path, ("rl",))
+    assert [r["step"] for r in records] == [1, 2, 3, 4]
+    assert records[2]["staleness_max"] == 0 and records[3]["staleness_max"] <= 1, "begun anew at the saved step"

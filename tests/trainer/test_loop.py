@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from helpers import assert_same, figures, quick, quiet, run
 
 from aem_agent.policies import make_policy
-from trainer import loop, session, update
+from trainer import loop, objective, policy, session, update
 from trainer.advantages import Advantages, Signals, estimators, needs_critic
 from trainer.batch import Batch
 from trainer.config import AlgorithmConfig
@@ -97,13 +97,13 @@ def test_interim_evaluations_choose_the_best_weights(tmp_path: Path, monkeypatch
 
 
 def test_nan_stops_with_a_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nan(*arguments: Any, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        logprobs, entropies = original(*arguments, **options)
-        return logprobs * torch.tensor(float("nan")), entropies
+    def nan(*arguments: Any, **options: Any) -> policy.Said:
+        said = original(*arguments, **options)
+        return said._replace(logprobs=said.logprobs * torch.tensor(float("nan")))
 
-    original = update.response_scores
-    monkeypatch.setattr(update, "response_scores", nan)
-    monkeypatch.setattr(update, "_parity", lambda *_: torch.tensor(0.0))
+    original = policy.Policy.forward
+    monkeypatch.setattr(policy.Policy, "forward", nan)
+    monkeypatch.setattr(update, "parity", lambda *_: {})
     with pytest.raises(NonFiniteError, match=r"loss became nan.*learning rate"):
         run(quick("rollout.tasks=8", "algorithm.invalid_penalty=1.0"), tmp_path / "run")
 
@@ -117,7 +117,7 @@ def test_a_critic_gone_wrong_stops_before_any_weight_moves(
         wrong = values.sum() * torch.nan if harm == "value" else (values * 0).sum().sqrt()  # 0 with a slope of ∞ · 0
         return Loss(loss.value + wrong, loss.metrics)
 
-    monkeypatch.setattr(update, "value_loss", harmed)
+    monkeypatch.setattr(objective, "value_loss", harmed)
     with new_run(quick("algorithm.estimator=ppo"), tmp_path / "run", quiet()) as session:
         before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
         with pytest.raises(NonFiniteError, match=f"{words} became nan"):

@@ -12,9 +12,8 @@ from helpers import QUICK, quick, quiet, run
 from aem_agent.types import AgentError
 from aem_envs.plugins import UnknownPluginError
 from aem_envs.toy import ToyEnv
-from envs_data.errors import DataError
 from envs_data.swebench.trainable import EvaluationSetError
-from trainer.config import ConfigError, EnvConfig
+from trainer.config import ConfigError, EnvConfig, ScaleConfig
 from trainer.dry_run import check_recipe, dry_run
 from trainer.errors import RecipeError
 from trainer.export import preset_folder
@@ -24,40 +23,23 @@ from trainer.runs import load_recipe, new_run, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_shipped_recipe_dry_runs(name: str, tmp_path: Path) -> None:
+def test_shipped_recipe_would_run_where_all_it_needs_is_there(name: str, tmp_path: Path) -> None:
+    """A small model, generated data and this machine's devices stand in for what is the user's own."""
     config = load_recipe(name)
     assert config.description
     assert from_json(to_json(config)) == config
-    if config.model.path is not None:  # the user's own: a small one and generated data stand in for it
-        with pytest.raises((RecipeError, DataError)):
-            dry_run(config)
+    if config.model.path is not None:
         folder = preset_folder(quick(), tmp_path / "model", task_pools(quick()))
         free = {k: v for k, v in config.env.kwargs.items() if k not in ("source", "data", "sandbox")}
-        config = replace(config, env=replace(config.env, kwargs=free, eval_kwargs={}))
-        config = override(config, [f"model.path={folder}", "model.max_new_tokens=512"])
-    assert "nothing was trained" in dry_run(config)[-1]
-
-
-def test_a_recipe_for_ones_own_model_says_how_to_name_it() -> None:
-    config = override(load_recipe("webshop-1-5b"), ["env.kwargs.source=embedded"])
-    with pytest.raises(RecipeError, match=r"'Qwen2.5-1.5B-Instruct' .*--set model.path=DIR"):
-        dry_run(config)
-    larger = load_recipe("webshop-7b")
-    assert (config.rollout.tasks, config.rollout.group_size, config.steps) == (16, 8, 150)
-    assert config.rollout == larger.rollout and config.algorithm == larger.algorithm and larger.model.path
-
-
-def test_the_recipe_for_swe_bench_is_grpo_plus_plus_with_aem() -> None:
-    config = load_recipe("swebench-32b")
-    assert (config.rollout.tasks, config.rollout.group_size, config.steps) == (8, 8, 250)
-    assert config.aem.enabled and not override(config, ["aem.enabled=false"]).aem.enabled
-    algorithm = config.algorithm
-    assert (algorithm.estimator, algorithm.aggregate, algorithm.compact_filter) == ("rloo", "constant", True)
-    assert algorithm.clip_high > algorithm.clip_low and algorithm.entropy_bonus == algorithm.invalid_penalty == 0
-    training = dict(config.env.kwargs)
-    assert training["data"] != (training | dict(config.env.eval_kwargs))["data"], "never trained on what is measured"
-    assert training["at_limit"] == "fail", "what ran into the limit is truncated, and the filter masks it"
-    assert config.evaluation.every == 0, "nor chosen by it"
+        config = replace(config, env=replace(config.env, kwargs=free, eval_kwargs={}), scale=ScaleConfig())
+        rollout = replace(config.rollout, engine="torch", engine_options={})
+        config = override(
+            replace(config, rollout=rollout), ["device=cpu", f"model.path={folder}", "model.max_new_tokens=512"]
+        )
+    lines = dry_run(config)
+    assert "nothing is missing on this machine" in lines
+    assert "nothing was trained" in lines[-1]
+    check_recipe(config)
 
 
 @pytest.mark.slow
@@ -120,23 +102,27 @@ def test_what_is_no_recipe_is_named(name: str) -> None:
         "model.prompt_options.size=1",
         "model.preset=huge",
         "model.preset_options.width=1",
-        "model.path=nowhere",
         "algorithm.estimator=nothing",
         "warmstart.expert=nothing",
-        "warmstart.data=nowhere.jsonl",
         "evaluation.split=nothing",
         "evaluation.interim_split=nothing",
         "algorithm.options.size=1",
         "algorithm.dual_clip=0.5",
+        "rollout.engine=nothing",
+        "rollout.pool=nothing",
         "model.max_new_tokens=1024",
+        "device=gpu",
+        "device=cudax",
+        "device=meta",
     ],
 )
 def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
     from aem_envs.cli_common import is_known_error
 
-    with pytest.raises(Exception) as caught:
-        dry_run(override(load_recipe("toy"), [setting]))
-    assert is_known_error(caught.value)
+    for look in (dry_run, check_recipe):
+        with pytest.raises(Exception) as caught:
+            look(override(load_recipe("toy"), [setting]))
+        assert is_known_error(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +136,7 @@ def test_dry_run_finds_what_a_run_would_stumble_over(setting: str) -> None:
         ("env.kwargs.max_step=1", "did you mean 'env.kwargs.max_steps'"),
         ("env.kwargs.bogus=1", "known here: split, max_steps, render_mode"),
         ("env.eval_kwargs.bogus=1", "known here: split, max_steps, render_mode"),
+        ("rollout.engine_options.cache_byts=1", "did you mean 'rollout.engine_options.cache_bytes'"),
         ("algorithm.options.std_flor=1", "did you mean 'algorithm.options.std_floor'"),
     ],
 )
@@ -157,6 +144,25 @@ def test_misspelt_options_are_named_with_what_there_is(setting: str, words: str)
     key = setting.partition("=")[0]
     with pytest.raises(ConfigError, match=f"^unknown key '{key}'.*{words}"):
         check_recipe(override(load_recipe("toy"), [setting]))
+
+
+@pytest.mark.parametrize("engine", ["openai", "staged_engine:Chat"])
+def test_text_engines_are_refused_for_training_with_the_reason(engine: str, tmp_path: Path) -> None:
+    config = quick(f"rollout.engine={engine}")
+    with pytest.raises(RecipeError, match=r"text engine .*token ids .*log-probs.*nothing to train on.*torch"):
+        dry_run(config)
+    with pytest.raises(RecipeError, match="text engine"), new_run(config, tmp_path / "r", quiet()):
+        pass
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(RecipeError, match="no LocalEngine"):
+        dry_run(quick("rollout.engine=staged_engine:Nothing"))
+
+
+@pytest.mark.parametrize("limit", ["step_limit", "episode_limit", "memory_limit"])
+def test_limits_that_cannot_be_kept_in_this_process_are_refused_at_once(limit: str) -> None:
+    with pytest.raises(ConfigError, match=rf"rollout\.{limit}.*rollout\.pool=processes"):
+        dry_run(quick(f"rollout.{limit}=3"))
+    assert dry_run(quick(f"rollout.{limit}=3", "rollout.pool=processes"))
 
 
 def test_a_misspelt_option_of_a_variant_is_named() -> None:

@@ -30,6 +30,7 @@ from aem_envs.toy import ToyEnv, ToyExpert
 from trainer import rollouts
 from trainer.demonstrations import _last_place, bucketed, play_experts, read_recorded
 from trainer.errors import DemonstrationError
+from trainer.policy import Policy
 from trainer.runs import new_run
 from trainer.session import Session
 from trainer.warmstart import clone_step, learning_rate
@@ -186,6 +187,9 @@ def test_recorded_episodes_and_sft_exports_give_the_same_samples(session: Sessio
     b = read_recorded(session.agent, tmp_path / "sft.jsonl")
     assert a.tokens.equal(b.tokens) and a.targets.equal(b.targets)
     assert said(session, a) == [f"{t.action}\n" for e in episodes for t in e.turns]
+    odd = json.dumps({**to_sft(episodes[0]), "note": "one\u2028line"}, ensure_ascii=False)
+    (tmp_path / "odd.jsonl").write_text(odd, encoding="utf-8")
+    assert read_recorded(session.agent, tmp_path / "odd.jsonl").n_responses == len(episodes[0].turns)
     (tmp_path / "bad.jsonl").write_text('{"neither": 1}\n')
     with pytest.raises(DemonstrationError, match="line 1 is neither"):
         read_recorded(session.agent, tmp_path / "bad.jsonl")
@@ -256,7 +260,7 @@ def test_context_weight_teaches_the_other_tokens_too(session: Session) -> None:
     shown, after = [], []
     for weight in (0.0, 5.0):
         optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
-        shown.append(float(clone_step(model, optimiser, batch, context_weight=weight)))
+        shown.append(float(clone_step(Policy(model), optimiser, batch, context_weight=weight)))
         with torch.no_grad():
             logits = model.head(model.hidden(batch.tokens, batch.cu_seqlens, at=at - 1))
             after.append(float(torch.nn.functional.cross_entropy(logits, batch.tokens[at])))

@@ -33,6 +33,12 @@ class Signals:
     """The critic's V, [responses] at the end of each prompt, or [tokens] before each response token."""
     final_values: Tensor | None = None
     """[episodes] V of the last state; read for truncated episodes only."""
+    anchor_index: Tensor | None = None
+    """[responses] int64 below the number of responses: equal where two turns of one group began in the same state."""
+    uncertainty: Tensor | None = None
+    """[responses] mean token entropy of the policy that sampled, nats."""
+    reference_kl: Tensor | None = None
+    """[tokens] log π_old − log π_ref of the sampled tokens, nats; None without a reference."""
 
 
 @dataclass(frozen=True, slots=True)

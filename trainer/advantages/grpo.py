@@ -45,6 +45,14 @@ def group_advantages(
     return centred / (std + 1e-6)[group_of_episode]
 
 
+def episode_advantages(signals: Signals, *, normalise: bool, std_floor: float = 0.0) -> Tensor:
+    """`group_advantages` of each response's episode, around the plain mean: [responses]."""
+    per_episode = group_advantages(
+        signals.returns, signals.group_of_episode, normalise=normalise, std_floor=std_floor, n_groups=signals.n_groups
+    )
+    return per_episode[signals.episode_index]
+
+
 def grpo(
     signals: Signals,
     *,

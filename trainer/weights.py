@@ -1,0 +1,109 @@
+"""The model of a run: what is trained, and the whole one that engines get and files are made of.
+
+They are one module, unless it is sharded. Then the whole one is a copy in the type that passes compute in (bfloat16
+with `scale.precision=bfloat16`, so that no second float32 model is held), which the own sampler uses as it is. It is
+written to between an update and a push; processes that play nothing have none.
+"""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from aem_agent.model.activations import set_activation_checkpointing
+from aem_agent.model.interface import LanguageModel, load_model
+from aem_agent.model.lora_layers import take_merged
+from trainer import lora, sharding
+from trainer.agent import Agent
+from trainer.batch import Packer
+from trainer.config import ScaleConfig
+from trainer.export import export_model
+from trainer.parity import parity
+from trainer.policy import Policy
+from trainer.world import World
+
+PROBE_TOKENS = 16
+
+
+class Weights:
+    """Loaded from the folder `source`.
+
+    seed: of adapters. keeps: whether this process needs the whole model: to play, or to write files.
+    """
+
+    def __init__(
+        self, scale: ScaleConfig, source: Path, device: torch.device, world: World, *, seed: int, keeps: bool
+    ) -> None:
+        self._scale, self._source, self._device, self._world = scale, source, device, world
+        self.policy = self._policy(source, seed)
+        self.model = cast(LanguageModel, self.policy.model)
+        """What is trained; its parameters may be shards."""
+        self._exact: dict[str, Tensor] = {}
+        """Adapters as they are trained, where the whole model has them in half precision."""
+        self.whole: LanguageModel | None = self.model
+        if scale.shard:
+            half = scale.precision == "bfloat16"
+            dtype = torch.bfloat16 if half else torch.float32
+            self.whole = self._adapted(source, device, dtype, seed) if keeps else None
+
+    def _policy(self, source: Path, seed: int) -> Policy:
+        # what will be sharded comes to the device in shards only
+        model = self._adapted(source, torch.device("cpu") if self._scale.shard else self._device, torch.float32, seed)
+        if self._scale.checkpoint_activations:
+            set_activation_checkpointing(model, True)
+        return self.wrapped(model)
+
+    def _adapted(self, source: Path, device: torch.device, dtype: torch.dtype, seed: int) -> LanguageModel:
+        model = load_model(source, device=device, dtype=dtype)
+        if self._scale.lora_rank:
+            lora.adapt(model, self._scale, seed)
+        return model
+
+    def wrapped(self, model: LanguageModel) -> Policy:
+        """A model under its training interface, sharded where the run's are."""
+        policy = Policy(model)
+        return sharding.shard(policy, self._scale, self._world, self._device) if self._scale.shard else policy
+
+    def frozen(self, folder: Path) -> Policy:
+        """Another model, which is not trained, likewise."""
+        model = load_model(folder, device="cpu" if self._scale.shard else self._device)
+        return self.wrapped(cast(LanguageModel, cast(nn.Module, model).requires_grad_(False)))
+
+    def gather(self, temperature: float, limit: float) -> None:
+        """The newest weights into the whole model, where there are two; both must then say the same.
+
+        Raises:
+            ParityError: they differ by more than `limit` nats on a probe.
+        """
+        if self._scale.shard:
+            sharding.refresh(self.whole, self.policy)
+            if self._scale.lora_rank and self._scale.precision == "bfloat16":
+                self._exact = sharding.whole_trained(self.policy.model, keep=self.whole is not None)
+            self._compare(temperature, limit)
+
+    @torch.no_grad()
+    def _compare(self, temperature: float, limit: float) -> None:
+        length = min(PROBE_TOKENS, self.model.max_positions)
+        tokens = [(7 * place + 3) % self.model.vocab_size for place in range(length)]
+        packer = Packer()
+        packer.prompt(tokens[: length // 2], 0, join=False)
+        packer.response(tokens[length // 2 :], 0, 0)
+        batch = packer.batch().to(self._device)
+        now = self.policy(batch, temperature).logprobs
+        there = now if self.whole is None else Policy(self.whole)(batch, temperature).logprobs
+        parity(now, there, None, limit, self._world)
+
+    def adopt(self, folder: Path) -> None:
+        """Weights that were written before become the whole model's, and engines' with the next push. Where that is a
+        copy, what is trained stays as it is: only for the end of a run."""
+        if self.whole is not None:
+            take_merged(cast(nn.Module, self.whole), load_model(folder).state_dict())
+
+    def write(self, agent: Agent, folder: Path, *, adapter: bool = True) -> None:
+        """The whole model as a model folder, by processes that have it; adapters merged, with `adapter` also apart, in
+        the type they are trained in."""
+        assert self.whole is not None
+        export_model(self.whole, agent, self._source, folder)
+        if self._scale.lora_rank and adapter:
+            lora.save_adapter(self.whole, folder / "adapter", str(self._source), self._exact)
