@@ -3,7 +3,7 @@
     aem-train analyse surprisal RUN     RUN/analysis/surprisal.csv: 1 − α against S − H at states, by Monte Carlo
     aem-train analyse entropy-mask RUN  RUN/analysis/entropy-mask.csv: entropy when A·(α − 1) of one sign alone counts
 
-Copied to `results/analyses/NAME/`, they are drawn and summed up here.
+In `results/analyses/NAME/`, where `analyse.py` puts them, they are drawn and summed up here.
 """
 
 from collections.abc import Mapping, Sequence
