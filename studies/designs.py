@@ -38,6 +38,8 @@ class Study:
     """Of `contrasts`: 1 where the arm is predicted to do better, −1 worse; empty: nothing is predicted."""
     family: str = ""
     """Studies of one family are corrected together; without a name, each by itself."""
+    noticed: tuple[tuple[str, str], ...] = ()
+    """Pairs that were compared once the runs had been seen: shown with intervals, and no test of anything."""
 
     @property
     def start_config(self) -> TrainConfig:
@@ -74,6 +76,7 @@ PRIMARY = Study(
     ),
     signs=(1, -1, 1) * 2,
     seeds=tuple(range(16)),
+    noticed=tuple((f"{name}-episode", name) for name in ("off", "aem")),
 )
 
 ALGORITHMS = ("dapo", "gspo", "rloo", "gigpo", "ppo")

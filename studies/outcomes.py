@@ -136,6 +136,11 @@ def contrasts(study: Study, arms: Mapping[str, Mapping[int, Row]], endpoint: End
     ]
 
 
+def noticed(study: Study, arms: Mapping[str, Mapping[int, Row]], endpoint: Endpoint) -> list[Contrast]:
+    """Those that were not registered, by one endpoint."""
+    return [_contrast(arm, base, arms[arm], arms[base], endpoint) for arm, base in study.noticed]
+
+
 def corrected(found: Sequence[Contrast]) -> list[Contrast]:
     """A whole family with Holm's correction, those that have not been run included, and what follows from it."""
     complete = all(c.complete for c in found)

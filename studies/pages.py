@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from designs import Study
 from figures import TITLES, in_points
 from inference import LEAST, Estimate
-from outcomes import FIRST, LEVEL, Contrast, Endpoint, episodes_played
+from outcomes import FIRST, LEVEL, Contrast, Endpoint, episodes_played, noticed
 from tables import Row
 
 
@@ -32,9 +32,11 @@ def study_text(
     arms: Mapping[str, Mapping[int, Row]],
     means: Mapping[Endpoint, Mapping[str, Estimate]],
     contrasts: Mapping[Endpoint, Sequence[Contrast]],
+    more: Iterable[str],
     drawn: Iterable[str],
 ) -> str:
-    """Tables of means, of what was predicted and of contrasts, and the figures. arms: rows of runs by arm and seed."""
+    """Tables of means, of what was predicted and of contrasts, `more` paragraphs, and the figures. arms: rows of runs
+    by arm and seed."""
     runs = sum(map(len, arms.values()))
     parts = [
         f"{runs} of {len(study.arms) * len(study.seeds)} runs. Means over seeds in percent, differences in points; "
@@ -45,6 +47,9 @@ def study_text(
         *_verdicts(study, contrasts),
     ]
     parts += [_contrasts(endpoint, found) for endpoint, found in contrasts.items()]
+    if study.noticed:
+        parts.append(_noticed({endpoint: noticed(study, arms, endpoint) for endpoint in contrasts}))
+    parts += more
     parts += [image(f"{study.name}-{name}", TITLES[name]) for name in drawn]
     return "\n\n".join(parts)
 
@@ -107,6 +112,18 @@ def _contrasts(endpoint: Endpoint, found: Sequence[Contrast]) -> str:
     level = next((f", p < {c.level:.2g} (Holm's strictest step)" for c in found if c.level), "")
     heads = ("contrast", "seeds", "difference", "p", "corrected p", f"detectable at 80 % power{level}")
     return f"**{endpoint.name[0].upper()}{endpoint.name[1:]}**\n\n{table(heads, rows)}"
+
+
+def _noticed(found: Mapping[Endpoint, Sequence[Contrast]]) -> str:
+    """Arms compared by all endpoints."""
+    rows = (
+        (f"`{of[0].arm}` − `{of[0].baseline}`", *(_in_points(c.difference, signed=True) for c in of))
+        for of in zip(*found.values(), strict=True)
+    )
+    heading = (
+        "**Not registered**: compared after the runs had been seen, and so a hint for other studies, not a finding."
+    )
+    return f"{heading}\n\n{table(('contrast', *(endpoint.name for endpoint in found)), rows)}"
 
 
 def _in_points(found: Estimate | None, *, signed: bool) -> str:

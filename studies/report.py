@@ -21,6 +21,7 @@ from checks import check
 from designs import STUDIES, Study
 from figures import figures, in_points
 from inference import Estimate
+from inside import inside
 from outcomes import Contrast, Endpoint, MixedResults, by_arm, contrasts, corrected, endpoints, estimate
 from pages import PageError, detectable_text, p_text, replaced, study_text
 from rich.console import Console
@@ -128,7 +129,7 @@ def contents(found: Sequence[Reported], results: Path, docs: Path) -> dict[Path,
         files[results / name / "contrasts.json"] = json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
         svgs = figures(one.study, one.steps, one.means, one.contrasts)
         drawn |= {f"{name}-{figure}": svg for figure, svg in svgs.items()}
-        blocks[name] = study_text(one.study, one.arms, one.means, one.contrasts, svgs)
+        blocks[name] = study_text(one.study, one.arms, one.means, one.contrasts, inside(one.study, one.steps), svgs)
     files |= {docs / "assets" / "study" / f"{name}.svg": svg for name, svg in drawn.items()}
     if blocks:
         page = (docs / "study.md").read_text(encoding="utf-8")

@@ -1,0 +1,59 @@
+"""What went on inside training, arm by arm: entropy, and the weight that rewards and punishments had."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from designs import Study
+from inference import Array
+from outcomes import curves
+from pages import table
+from tables import Row
+
+ENDS = 5
+"""Steps that make the beginning, and the end."""
+ENTROPIES = {"token_entropy": "token entropy", "response_entropy": "response entropy"}
+MEANS = {
+    "positive_mass": "weight of A > 0",
+    "negative_mass": "of A < 0",
+    "alpha_q05": "α: 5 %",
+    "alpha_q50": "median",
+    "alpha_q95": "95 %",
+    "guarded_share": "groups left alone by the guard",
+    "uniform_groups": "of equal returns",
+}
+NOTE = (
+    f"**Inside training**, means over seeds and steps. Entropies are in nats, of the first and the last {ENDS} steps; "
+    "weights are what the loss gives to positive and to negative advantages, α included, a batch weighing 1; "
+    "the last two columns are shares of groups."
+)
+
+
+def inside(study: Study, steps: Sequence[Row]) -> list[str]:
+    """The note and the table of the arms that have run; empty if none has."""
+    found = {column: curves(study, steps, column) for column in (*ENTROPIES, *MEANS)}
+    rows = [
+        [
+            f"`{arm}`",
+            *(_ends(found[c].get(arm)) for c in ENTROPIES),
+            *(_mean(found[c].get(arm)) for c in MEANS),
+        ]
+        for arm in study.arms
+        if any(arm in of for of in found.values())
+    ]
+    return [NOTE, table(("arm", *ENTROPIES.values(), *MEANS.values()), rows)] if rows else []
+
+
+def _ends(curve: tuple[Array, Array] | None) -> str:
+    if curve is None:
+        return "–"
+    _, values = curve
+    return " to ".join(_number(values[:, part]) for part in (slice(ENDS), slice(-ENDS, None)))
+
+
+def _mean(curve: tuple[Array, Array] | None) -> str:
+    return "–" if curve is None else _number(curve[1])
+
+
+def _number(values: Array) -> str:
+    """The mean, rounded first to digits that sums in another order leave alone."""
+    return f"{float(f'{np.nanmean(values):.6g}'):.2f}".replace("-", "−")
