@@ -116,6 +116,24 @@ ABLATIONS = Study(
     seeds=tuple(range(10)),
 )
 
+BALANCE = Study(
+    name="balance",
+    question="Does AEM act by what rewards weigh against punishments, or by which responses have the weight?",
+    start="weak",
+    arms={
+        **{name: PRIMARY.arms[name] for name in ("off-episode", "aem-episode", "shuffled-episode")},
+        "by-sign-episode": Arm(("aem.shuffle_by_sign=true", EPISODE)),
+    },
+    contrasts=(
+        ("by-sign-episode", "shuffled-episode"),
+        ("aem-episode", "by-sign-episode"),
+        ("by-sign-episode", "off-episode"),
+    ),
+    signs=(1, 1, 0),
+    seeds=PRIMARY.seeds,
+)
+"""Thought of once `PRIMARY` had been seen."""
+
 REGIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "few-games": ("weak", ("env.train_tasks=16",)),
     "groups-32": ("weak", ("rollout.tasks=2", "rollout.group_size=32")),
@@ -141,5 +159,5 @@ SCREENS = tuple(
 )
 
 STUDIES: Mapping[str, Study] = MappingProxyType(
-    {study.name: study for study in (PRIMARY, SECONDARY, ABLATIONS, *SCREENS)}
+    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, ABLATIONS, *SCREENS)}
 )

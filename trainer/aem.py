@@ -77,6 +77,7 @@ def modulate(
     direction: Direction = "normal",
     range_guard: float = 0.1,
     shuffle: bool = False,
+    shuffle_by_sign: bool = False,
     generator: torch.Generator | None = None,
     sign_mask: SignMask | None = None,
     trajectory: Tensor | None = None,
@@ -93,6 +94,8 @@ def modulate(
     - direction: "reversed" uses exp(+λH̃) (ablation).
     - range_guard: nats. A range that is not finite is guarded too.
     - shuffle: permute α among the counted responses of each scope (control); needs `generator`, on the same device.
+    - shuffle_by_sign: the same among those whose advantages have one sign (of their sum, with one per token): how much
+      rewards weigh against punishments stays about as α has it, which response has the weight is chance (control).
     - sign_mask: keep only entries with A·(α−1) > 0 ("fall": entropy should fall) or < 0 ("rise"); the others' advantage
       becomes 0, and so does every entry with α = 1.
     - counted: bool [n], the responses that count for min, max and mean: those of all completed episodes, whether or not
@@ -107,10 +110,12 @@ def modulate(
     entropy = uncertainty.detach().to(torch.promote_types(uncertainty.dtype, torch.float32))
     counted = torch.ones_like(entropy, dtype=torch.bool) if counted is None else counted
     alpha, stats = _alpha(entropy, segment, n, counted, -lam if direction == "normal" else lam, range_guard)
-    if shuffle:
+    if shuffle or shuffle_by_sign:
         if generator is None:
-            raise ValueError("shuffle=True needs a torch.Generator: pass generator=")
-        alpha = _shuffled(alpha, segment + n * ~counted, generator)
+            raise ValueError("shuffling needs a torch.Generator: pass generator=")
+        sign = _of_response(advantages.detach(), span_index, len(entropy)).sign().long() + 1
+        kind = torch.where(counted, sign if shuffle_by_sign else 0, 3)
+        alpha = _shuffled(alpha, segment + n * kind, generator)
 
     factor = (alpha if span_index is None else alpha[span_index]).to(advantages.dtype)
     modulated = factor * advantages
@@ -177,10 +182,15 @@ def _alpha_quantiles(alpha: Tensor, counted: Tensor) -> dict[str, Tensor]:
     return dict(zip(("alpha_q05", "alpha_q50", "alpha_q95"), torch.where(count > 0, quantiles, torch.nan).unbind()))
 
 
+def _of_response(advantages: Tensor, span_index: Tensor | None, n: int) -> Tensor:
+    """One advantage for each response [n]: with one per token, their sum."""
+    return advantages if span_index is None else segment_sum(advantages, span_index, n)
+
+
 def _advantage_stats(before: Tensor, after: Tensor, span_index: Tensor | None, n: int) -> dict[str, Tensor]:
     """Sums of the positive and of the negative entries before and after, Σ αA; and the shares of responses of either
     sign, which with an advantage per token is that of their sum over the response."""
-    of_response = before if span_index is None else segment_sum(before, span_index, n)
+    of_response = _of_response(before, span_index, n)
     return {
         "advantage_sum": after.sum(),
         "positive_sum_before": before.clamp_min(0).sum(),

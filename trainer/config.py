@@ -304,6 +304,8 @@ class AemConfig:
     """`reversed` uses exp(+λH̃) (ablation)."""
     shuffle: bool = False
     """Permute α within its scope (control)."""
+    shuffle_by_sign: bool = False
+    """Permute α among the responses of its scope whose advantages have the same sign (control)."""
     range_guard: float = 0.1
     """Nats; a scope whose entropies range over less is left alone."""
     proxy: Literal["mean_token_entropy", "mean_token_surprisal", "relative_surprisal"] = "mean_token_entropy"
@@ -319,6 +321,7 @@ class AemConfig:
             "scope": self.scope,
             "direction": self.direction,
             "shuffle": self.shuffle and self.enabled,
+            "shuffle_by_sign": self.shuffle_by_sign and self.enabled,
             "range_guard": self.range_guard,
             "sign_mask": self.sign_mask if self.enabled and self.sign_mask != "none" else None,
         }

@@ -158,6 +158,28 @@ def test_shuffle_permutes_alpha_within_its_scope() -> None:
     assert torch.equal(shuffled, again)
 
 
+@pytest.mark.parametrize("per_token", [False, True])
+def test_shuffle_by_sign_permutes_alpha_among_responses_of_one_sign(per_token: bool) -> None:
+    """α of each sign stays together in its scope, and so does what rewards and punishments weigh."""
+    group, span = torch.arange(90) % 3, torch.arange(90).repeat_interleave(2)
+    entropy = torch.rand(90, generator=seeded()) * 2 + group
+    counted = torch.rand(90, generator=seeded(1)) > 0.2
+    sign = torch.tensor([1.0, -1.0, 0.0])[torch.randint(3, (90,), generator=seeded(2))]
+    # one per token: the first tokens alone have the other sign
+    advantages = torch.stack([-sign, 3 * sign], 1).flatten() if per_token else sign
+    options = {"counted": counted, "span_index": span if per_token else None}
+    plain = modulate(advantages, entropy, group, **options).alpha
+    got = modulate(advantages, entropy, group, **options, shuffle_by_sign=True, generator=seeded(5))
+    assert not torch.equal(plain, got.alpha)
+    for g in range(3):
+        for s in (1, -1, 0):
+            inside = (group == g) & counted & (sign == s)
+            assert inside.sum() > 2
+            assert torch.equal(plain[inside].sort().values, got.alpha[inside].sort().values)
+            assert not torch.equal(plain[inside], got.alpha[inside])
+    assert torch.equal(got.alpha[~counted], torch.ones(int((~counted).sum())))
+
+
 def test_shuffle_is_uniform() -> None:
     """Each of the 6 orders of 3 coefficients about equally often: χ² with 5 degrees of freedom, 0.1 % point 20.5."""
     group, entropy, generator = torch.zeros(3, dtype=torch.int64), torch.tensor([0.0, 1.0, 2.0]), seeded(11)
@@ -221,6 +243,7 @@ def test_nothing_to_count_changes_nothing() -> None:
         ({"sign_mask": "both"}, "sign_mask"),
         ({"lam": -1.0}, "lam"),
         ({"shuffle": True}, "Generator"),
+        ({"shuffle_by_sign": True}, "Generator"),
         ({"response_group": GROUP[:4]}, "response_group"),
         ({"advantages": torch.ones(8)}, "span_index"),
     ],

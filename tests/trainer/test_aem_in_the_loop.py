@@ -73,6 +73,7 @@ def test_what_is_trained_on_is_alpha_times_the_penalised_advantages(
         ("scope", "batch", "batch"),
         ("direction", "reversed", "reversed"),
         ("shuffle", "true", True),
+        ("shuffle_by_sign", "true", True),
         ("range_guard", "0.7", 0.7),
         ("sign_mask", "fall", "fall"),
         ("sign_mask", "rise", "rise"),
@@ -86,6 +87,7 @@ def test_every_option_reaches_modulate(
     one_step(quick(f"aem.{name}={value}"), tmp_path / "run")
     batch: Batch = built.result[0]
     default = {"lam": 1.0, "scope": "group", "direction": "normal", "shuffle": False, "range_guard": 0.1}
+    default["shuffle_by_sign"] = False
     assert {k: modulate.options[k] for k in (*default, "sign_mask")} == {**default, "sign_mask": None, name: expected}
     assert modulate.arguments[2].equal(batch.group_index)
     assert modulate.options["trajectory"].equal(batch.episode_index)
@@ -109,7 +111,9 @@ def test_the_proxy_decides_what_counts_as_uncertainty(
     torch.testing.assert_close(modulate.arguments[1], means)
 
 
-@pytest.mark.parametrize("settings", [(), ("aem.sign_mask=fall",), ("aem.shuffle=true", "aem.scope=batch")])
+@pytest.mark.parametrize(
+    "settings", [(), ("aem.sign_mask=fall",), ("aem.shuffle=true", "aem.scope=batch"), ("aem.shuffle_by_sign=true",)]
+)
 def test_aem_off_trains_on_the_plain_advantages(
     settings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def masked_config(config: TrainConfig, start: Path, mode: str, steps: int) -> Tr
         description=f"entropy under sign masks: {MODES[mode]}",
         model=replace(config.model, path=str(start.resolve())),
         warmstart=replace(config.warmstart, steps=0, explore_steps=0),
-        aem=replace(config.aem, enabled=mode != "off", shuffle=False),
+        aem=replace(config.aem, enabled=mode != "off", shuffle=False, shuffle_by_sign=False),
         scale=replace(config.scale, processes=1),
         metrics=replace(config.metrics, tensorboard=False, wandb=None, alarm="warn"),
         evaluation=replace(config.evaluation, every=0, tasks=1, sample_episodes=0),

@@ -82,7 +82,8 @@ def measured_config(config: TrainConfig) -> TrainConfig:
     """The run's settings, with AEM on: what α would have been where it was off. Never shuffled or masked."""
     if config.aem.lam == 0:
         raise AnalysisError("with aem.lam=0 every α is 1, and there is nothing to compare: analyse another run")
-    return replace(config, aem=replace(config.aem, enabled=True, shuffle=False, sign_mask="none"))
+    aem_on = replace(config.aem, enabled=True, shuffle=False, shuffle_by_sign=False, sign_mask="none")
+    return replace(config, aem=aem_on)
 
 
 async def _measured(
