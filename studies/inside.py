@@ -1,4 +1,4 @@
-"""What went on inside training, arm by arm: entropy, and the weight that rewards and punishments had."""
+"""What went on inside training, arm by arm: entropy, the mass of rewards and of punishments, and gradients."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,9 @@ ENDS = 5
 """Steps that make the beginning, and the end."""
 ENTROPIES = {"token_entropy": "token entropy", "response_entropy": "response entropy"}
 MEANS = {
-    "positive_mass": "weight of A > 0",
+    "positive_mass": "mass of A > 0",
     "negative_mass": "of A < 0",
+    "grad_norm": "gradient norm",
     "alpha_q05": "α: 5 %",
     "alpha_q50": "median",
     "alpha_q95": "95 %",
@@ -23,8 +24,8 @@ MEANS = {
 }
 NOTE = (
     f"**Inside training**, means over seeds and steps. Entropies are in nats, of the first and the last {ENDS} steps; "
-    "weights are what the loss gives to positive and to negative advantages, α included, a batch weighing 1; "
-    "the last two columns are shares of groups."
+    "masses are Σ w·A over the tokens of positive and of negative advantage, α included, the loss's weights w summing "
+    "to 1 in each update, ratio and clip left out; the last two columns are shares of groups."
 )
 
 

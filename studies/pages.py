@@ -40,9 +40,10 @@ def study_text(
     runs = sum(map(len, arms.values()))
     parts = [
         f"{runs} of {len(study.arms) * len(study.seeds)} runs. Means over seeds in percent, differences in points; "
-        f"in brackets 95 % intervals over seeds, uncorrected; no interval and no band below {LEAST} seeds. Success "
-        "over training is its mean over all episodes played: the area under the curve. It alone decides; the other "
-        "endpoints describe, and their p-values, each table corrected by itself, claim nothing.",
+        f"in brackets 95 % intervals, uncorrected; no interval and no band below {LEAST} seeds. They are over seeds, "
+        "those of held-out success over seeds and games, and so wider than its p-values, which are over seeds alone. "
+        "Success over training is its mean over all episodes played: the area under the curve. It alone decides; the "
+        "other endpoints describe, and their p-values, each table corrected by itself, claim nothing.",
         _means(study, arms, means),
         *_verdicts(study, contrasts),
     ]

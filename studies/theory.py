@@ -40,10 +40,10 @@ def analyses(results: Path) -> tuple[str, dict[str, str]]:
             lines += [image(name, f"{folder.name}: {title}")]
         if steps := tables.read(study, "entropy-mask", results):
             name, title = f"{folder.name}-entropy-mask", "entropy under sign masks"
-            slope, panels = _masks(steps)
+            found, panels = _masks(steps)
             drawn[name] = drawing(f"{folder.name}: {title}", panels)
             heading = f"`{folder.name}`, {title}; response entropy, nats per update (95 %, of one seed)"
-            lines += [_listed(heading, [slope]), image(name, f"{folder.name}: {title}")]
+            lines += [_listed(heading, found), image(name, f"{folder.name}: {title}")]
     return "\n\n".join(lines), drawn
 
 
@@ -61,8 +61,8 @@ def _scatter(states: Sequence[Mapping[str, float | int | str | None]]) -> Markup
     return scatter_chart([points], x_label="relative surprisal S − H, nats", y_label="1 − α", height=300, width=WIDTH)
 
 
-def _masks(steps: Sequence[Row]) -> tuple[str, list[Panel]]:
-    """The slope of what parts the masks, and the two entropies of each training."""
+def _masks(steps: Sequence[Row]) -> tuple[list[str], list[Panel]]:
+    """Slopes of differences between trainings, how many steps had anything to train on; both entropies of each."""
     of = {mode: _numbers([row for row in steps if row["mode"] == mode]) for mode in MODES}
     panels: list[Panel] = []
     for name, heading in {
@@ -74,8 +74,18 @@ def _masks(steps: Sequence[Row]) -> tuple[str, list[Panel]]:
             for colour, (mode, rows) in enumerate(of.items())
         ]
         panels.append((heading, line_chart(series, x_label="updates", height=230, width=WIDTH)))
-    apart = trend(
-        [a - b for a, b in zip(column(of["rise"], "response_entropy"), column(of["fall"], "response_entropy"))]
-    )
-    low, high = apart.interval
-    return f"{MODES['rise']} less {MODES['fall']}: {apart.slope:+.4f} ({low:+.4f} to {high:+.4f})", panels
+    trained = (f"{MODES[mode]} in {sum(map(_kept, rows))} of {len(rows)}" for mode, rows in of.items())
+    parted = (_apart(of, *pair) for pair in (("rise", "fall"), ("rise", "off"), ("fall", "off")))
+    return [*parted, f"steps with anything to train on: {', '.join(trained)}"], panels
+
+
+def _apart(of: Mapping[str, Sequence[Mapping[str, float | int | str | None]]], one: str, other: str) -> str:
+    """The slope of response entropy of one training less that of another, step by step."""
+    gaps = [a - b for a, b in zip(column(of[one], "response_entropy"), column(of[other], "response_entropy"))]
+    slope = trend(gaps)
+    low, high = slope.interval
+    return f"{MODES[one]} less {MODES[other]}: {slope.slope:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def _kept(row: Mapping[str, float | int | str | None]) -> bool:
+    return bool(row["kept_share"])

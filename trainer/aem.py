@@ -110,6 +110,8 @@ def modulate(
     entropy = uncertainty.detach().to(torch.promote_types(uncertainty.dtype, torch.float32))
     counted = torch.ones_like(entropy, dtype=torch.bool) if counted is None else counted
     alpha, stats = _alpha(entropy, segment, n, counted, -lam if direction == "normal" else lam, range_guard)
+    if shuffle and shuffle_by_sign:
+        raise ValueError("shuffle and shuffle_by_sign are two controls: choose one")
     if shuffle or shuffle_by_sign:
         if generator is None:
             raise ValueError("shuffling needs a torch.Generator: pass generator=")

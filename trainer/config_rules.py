@@ -67,6 +67,8 @@ def check(config: "TrainConfig") -> None:
             parts = value if isinstance(value, tuple) else (value,)
             if not all(part is None or holds(part) for part in parts):
                 raise ConfigError(f"{key} {words}, got {value}")
+    if config.aem.shuffle and config.aem.shuffle_by_sign:
+        raise ConfigError("aem.shuffle and aem.shuffle_by_sign are two controls: set one of them to false")
     if config.aem.enabled and config.aem.lam == 0 and config.aem.sign_mask != "none":
         raise ConfigError(
             f"aem.sign_mask={config.aem.sign_mask} with aem.lam=0 trains nothing, "

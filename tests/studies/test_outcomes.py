@@ -9,7 +9,20 @@ import report
 import tables
 from checks import check
 from designs import PRIMARY, Arm, Study
-from outcomes import Contrast, MixedResults, by_arm, contrasts, corrected, curves, endpoints, episodes_played, estimate
+from inside import inside
+from outcomes import (
+    Contrast,
+    MixedResults,
+    by_arm,
+    contrasts,
+    corrected,
+    curves,
+    endpoints,
+    episodes_played,
+    estimate,
+    noticed,
+)
+from pages import study_text
 from settings import fingerprint
 from tables import Row
 
@@ -55,6 +68,38 @@ def test_held_out_differences_are_paired_by_task() -> None:
     (found, _) = contrasts(SMALL, by_arm(SMALL, rows), HELD_OUT)
     assert found.difference is not None and found.difference.mean == pytest.approx((0.5 - 1) / 2)
     assert found.sd == pytest.approx(1.5 / 2**0.5) and found.p == 1.0  # 0.5 and −1: no assignment is nearer to zero
+
+
+def test_what_was_noticed_later_is_compared_and_not_tested() -> None:
+    """In a column for each endpoint, a line for each pair: arm less baseline, and no part of any correction."""
+    study = replace(SMALL, noticed=(("other", "aem"),))
+    levels = {"off": 0.1, "aem": 0.2, "other": 0.5}
+    arms = by_arm(study, [{**row(a, s, x), "episodes_played": "8"} for s in range(4) for a, x in levels.items()])
+    (found,) = noticed(study, arms, SUCCESS)
+    assert (found.arm, found.baseline) == ("other", "aem") and found.difference.mean == pytest.approx(0.3)
+    assert [c.arm for c in contrasts(study, arms, SUCCESS)] == ["aem", "other"]
+    page = study_text(study, arms, {}, {e: contrasts(study, arms, e) for e in endpoints(study)}, ["More."], [])
+    assert "| `other` − `aem` | +30.0 | +0.0 | +30.0 |" in page.partition("Not registered")[2]
+    assert page.endswith("More.")
+
+
+def test_inside_training_shows_ends_and_means() -> None:
+    """Entropy falls from 6 to 1, gradients are 1 and 3; AEM is off in one arm, and the third has not run."""
+    steps = [
+        {"arm": arm, "seed": str(seed), "step": str(t + 1), "grad_norm": str(1 + 2 * seed)}
+        | {"token_entropy": str(6 - t // 5 * 5), "alpha_q50": "" if arm == "off" else "1.25", "negative_mass": "-0.5"}
+        for arm in ("off", "aem")
+        for seed in (0, 1)
+        for t in range(10)
+    ]
+    note, lines = inside(SMALL, steps)
+    head, _, off, aem = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines())
+    assert "Σ w·A" in note and inside(SMALL, []) == []
+    shown = dict(zip(head, zip(off, aem)))
+    assert shown["arm"] == ("`off`", "`aem`")
+    assert shown["token entropy"] == ("6.00 to 1.00",) * 2
+    assert shown["gradient norm"] == ("2.00",) * 2 and shown["of A < 0"] == ("−0.50",) * 2
+    assert shown["median"] == ("–", "1.25") and shown["response entropy"] == ("–", "–")
 
 
 def test_holm_counts_contrasts_that_have_not_run() -> None:

@@ -246,8 +246,13 @@ def test_analyses_are_drawn_and_summed_up(room: Path, monkeypatch: pytest.Monkey
     states = [f"0,t{i},1,1,0.01,{x},{x / 10},{-x},{'' if i else 0.5}" for i, x in enumerate((-1.0, 0.5, 1.0, 2.0))]
     (folder / "surprisal.csv").write_text("\n".join([heads, *states]) + "\n")
     slopes = {"off": 0.0, "none": 0.01, "fall": -0.02, "rise": 0.03}
-    masks = [f"{mode},{t},{1 + s * t},{2 + s * t}" for mode, s in slopes.items() for t in range(4)]
-    (folder / "entropy-mask.csv").write_text("\n".join(["mode,updates,token_entropy,response_entropy", *masks]) + "\n")
+    masks = [
+        f"{mode},{t},{1 + s * t},{2 + s * t},{int(mode != 'rise' or t < 2)}"
+        for mode, s in slopes.items()
+        for t in range(4)
+    ]
+    heads = "mode,updates,token_entropy,response_entropy,kept_share"
+    (folder / "entropy-mask.csv").write_text("\n".join([heads, *masks]) + "\n")
     page = room / "docs" / "study.md"
     assert main(room, monkeypatch) == 1  # no place for them yet
     page.write_text(page.read_text() + PLACES.format("analyses"))
@@ -255,6 +260,8 @@ def test_analyses_are_drawn_and_summed_up(room: Path, monkeypatch: pytest.Monkey
     text = page.read_text()
     assert "`tiny`, 4 states" in text and "S − H of the responses taken: r = +1.00" in text
     assert "A·(α − 1) < 0 alone less A·(α − 1) > 0 alone: +0.0500" in text
+    assert "A·(α − 1) > 0 alone less AEM off: −0.0200" in text.replace("-0", "−0")
+    assert "AEM off in 4 of 4" in text and "A·(α − 1) < 0 alone in 2 of 4" in text
     assets = room / "docs" / "assets" / "study"
     assert (assets / "tiny-surprisal.svg").read_text().count('r="3.5"') == 4
     assert (assets / "tiny-entropy-mask.svg").read_text().count('class="curve') == 8

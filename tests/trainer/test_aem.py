@@ -165,8 +165,8 @@ def test_shuffle_by_sign_permutes_alpha_among_responses_of_one_sign(per_token: b
     entropy = torch.rand(90, generator=seeded()) * 2 + group
     counted = torch.rand(90, generator=seeded(1)) > 0.2
     sign = torch.tensor([1.0, -1.0, 0.0])[torch.randint(3, (90,), generator=seeded(2))]
-    # one per token: the first tokens alone have the other sign
-    advantages = torch.stack([-sign, 3 * sign], 1).flatten() if per_token else sign
+    # one per token: the first token's sign is always the same, and says nothing
+    advantages = torch.stack([-torch.ones(90), 1 + 2 * sign], 1).flatten() if per_token else sign
     options = {"counted": counted, "span_index": span if per_token else None}
     plain = modulate(advantages, entropy, group, **options).alpha
     got = modulate(advantages, entropy, group, **options, shuffle_by_sign=True, generator=seeded(5))
@@ -244,6 +244,7 @@ def test_nothing_to_count_changes_nothing() -> None:
         ({"lam": -1.0}, "lam"),
         ({"shuffle": True}, "Generator"),
         ({"shuffle_by_sign": True}, "Generator"),
+        ({"shuffle": True, "shuffle_by_sign": True}, "choose one"),
         ({"response_group": GROUP[:4]}, "response_group"),
         ({"advantages": torch.ones(8)}, "span_index"),
     ],

@@ -91,6 +91,11 @@ def test_mistakes_are_named(setting: str, words: str) -> None:
         override(TrainConfig(), [setting])
 
 
+def test_two_shuffles_are_refused() -> None:
+    with pytest.raises(ConfigError, match="set one of them"):
+        override(TrainConfig(), ["aem.shuffle=true", "aem.shuffle_by_sign=true"])
+
+
 def test_a_sign_mask_needs_a_modulation_to_be_signed_by() -> None:
     with pytest.raises(ConfigError, match=r"aem.sign_mask=fall with aem.lam=0"):
         override(TrainConfig(), ["aem.lam=0", "aem.sign_mask=fall"])
