@@ -20,6 +20,7 @@ from theory import FOLDER
 from trainer.analysis.entropy_mask import analyse_entropy_mask
 from trainer.analysis.results import Found
 from trainer.analysis.surprisal import analyse_surprisal
+from trainer.checkpoints import latest_path
 from trainer.loop import train
 from trainer.progress import Reporter
 
@@ -35,11 +36,10 @@ def main() -> None:
     console = Console()
     with running(work):
         run = trained(work / f"weak-{SEED}", console)
-        start, last = run / "warmstart", max((run / "checkpoints").iterdir())
-        quiet = Reporter(console)
-        kept("weak-start", lambda: analyse_surprisal(run, weights=start, reporter=quiet), console)
-        kept("weak-start", lambda: analyse_entropy_mask(run, steps=MASKED_STEPS, reporter=quiet), console)
-        kept("weak-trained", lambda: analyse_surprisal(run, weights=last, reporter=quiet), console)
+        start, last, reporter = run / "warmstart", latest_path(run / "checkpoints"), Reporter(console)
+        kept("weak-start", lambda: analyse_surprisal(run, weights=start, reporter=reporter), console)
+        kept("weak-start", lambda: analyse_entropy_mask(run, steps=MASKED_STEPS, reporter=reporter), console)
+        kept("weak-trained", lambda: analyse_surprisal(run, weights=last, reporter=reporter), console)
 
 
 def trained(folder: Path, console: Console) -> Path:
