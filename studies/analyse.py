@@ -1,22 +1,24 @@
-"""Analyses of AEM's theory on one run from the weak start: `python studies/analyse.py`, some minutes on one core.
+"""Analyses of AEM's theory on single runs: `python studies/analyse.py`, some minutes a run on one core.
 
-One run with AEM is made, of a seed that no study uses, then `aem-train analyse` measures: relative surprisal against α
-with the weights of the warm start and with the last ones, and entropy under sign masks from the warm start. Their CSVs
-go to `results/analyses/`, where `report.py` finds them. Broken off, the same command goes on.
+One run with AEM is made from each start, of a seed that no study uses, then `aem-train analyse` measures: relative
+surprisal against α with the weights of the warm start and with the last ones, and, from the weak start, entropy under
+sign masks. Their CSVs go to `results/analyses/`, where `report.py` finds them. Broken off, the same command goes on.
 """
 
 import argparse
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tables
-from designs import PRIMARY
 from job import opened
 from rich.console import Console
 from run import HERE, running
+from starts import STARTS
 from theory import FOLDER
 
+from trainer import algorithms
 from trainer.analysis.entropy_mask import analyse_entropy_mask
 from trainer.analysis.results import Found
 from trainer.analysis.surprisal import analyse_surprisal
@@ -26,26 +28,38 @@ from trainer.progress import Reporter
 
 SEED = 902
 MASKED_STEPS = 30
+FROM = ("weak", "thoughts")
+"""Starts: of short responses, and of long ones."""
 
 
 def main() -> None:
-    """Make the run, unless it is there, and the analyses."""
+    """Make the runs, unless they are there, and the analyses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=HERE / "work" / FOLDER, help="the run's folder goes here")
-    work: Path = parser.parse_args().work
+    parser.add_argument("starts", nargs="*", metavar="START", help=f"{' or '.join(FROM)}; default: both")
+    parser.add_argument("--work", type=Path, default=HERE / "work" / FOLDER, help="the runs' folders go here")
+    args = parser.parse_args()
+    if unknown := set(args.starts) - set(FROM):
+        parser.error(f"no start {', '.join(sorted(unknown))}; there are {', '.join(FROM)}")
     console = Console()
-    with running(work):
-        run = trained(work / f"weak-{SEED}", console)
-        start, last, reporter = run / "warmstart", latest_path(run / "checkpoints"), Reporter(console)
-        kept("weak-start", lambda: analyse_surprisal(run, weights=start, reporter=reporter), console)
+    with running(args.work):
+        for start in args.starts or FROM:
+            analyses(start, trained(start, args.work / f"{start}-{SEED}", console), console)
+
+
+def analyses(start: str, run: Path, console: Console) -> None:
+    """All that is measured of the run from one start."""
+    first, last, reporter = run / "warmstart", latest_path(run / "checkpoints"), Reporter(console)
+    kept(f"{start}-start", lambda: analyse_surprisal(run, weights=first, reporter=reporter), console)
+    if start == "weak":
         kept("weak-start", lambda: analyse_entropy_mask(run, steps=MASKED_STEPS, reporter=reporter), console)
-        kept("weak-trained", lambda: analyse_surprisal(run, weights=last, reporter=reporter), console)
+    kept(f"{start}-trained", lambda: analyse_surprisal(run, weights=last, reporter=reporter), console)
 
 
-def trained(folder: Path, console: Console) -> Path:
-    """The folder of a finished run of the primary study's arm `aem`."""
+def trained(start: str, folder: Path, console: Console) -> Path:
+    """The folder of a finished run of GRPO with AEM."""
     if not (folder / "summary.json").exists():
-        with opened(PRIMARY.config("aem", SEED), folder, Reporter(console)) as session:
+        config = algorithms.use(replace(STARTS[start], seed=SEED), "grpo", ())
+        with opened(config, folder, Reporter(console)) as session:
             train(session)
     return folder
 

@@ -32,4 +32,4 @@ def test_tables_are_kept_and_figures_are_not(tmp_path: Path, monkeypatch: pytest
 def test_a_finished_run_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analyse, "opened", lambda *_: pytest.fail("it began a run"))
     (tmp_path / "summary.json").write_text("{}")
-    assert analyse.trained(tmp_path, Console(quiet=True)) == tmp_path
+    assert analyse.trained("weak", tmp_path, Console(quiet=True)) == tmp_path
