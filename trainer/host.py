@@ -34,9 +34,10 @@ class Host:
 def host_memory(shape: Shape, config: TrainConfig, device: Estimate, *, here: int) -> Host:
     """Of a machine on which `here` of the processes run, the first among them.
 
-    With GPUs: each process makes a model in float32 before it spreads it or moves it to its device (the reference
-    likewise, later); weights of engines that sleep wait here; and whole weights are gathered for a checkpoint, with
-    Adam's moments where they are sharded. On CPUs the devices' memory is the machine's too.
+    With GPUs: whole weights are gathered for a checkpoint, with Adam's moments where they are sharded; weights of
+    engines that sleep wait here; and a model of transformers is made in float32 before it is spread or moved to its
+    device (the reference likewise, later), by one process after the other. Our decoder is mapped, and copied from its
+    files one parameter at a time. On CPUs the devices' memory is the machine's too.
     """
     scale = config.scale
     saved = FLOAT * _weights(shape, config)
@@ -45,7 +46,9 @@ def host_memory(shape: Shape, config: TrainConfig, device: Estimate, *, here: in
     if config.device == "cpu":
         parts = {f"{here} processes" if here > 1 else "the process": here * device.total}
         return Host(parts | ({"a checkpoint as it is saved": saved} if scale.shard else {}), together=True)
-    parts = {"whole models as they load": here * FLOAT * shape.parameters, "a checkpoint as it is saved": saved}
+    parts = {"a checkpoint as it is saved": saved}
+    if not shape.ours:
+        parts["a whole model as it loads"] = FLOAT * shape.parameters
     if device.sleeps:
         engines = 1 if scale.rollouts == "first" else here
         parts["weights of engines asleep"] = engines * engine_width(config) * shape.parameters

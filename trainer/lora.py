@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from aem_agent.model.decoder import Decoder
 from aem_agent.model.interface import LanguageModel
 from aem_agent.model.lora_layers import adapted_layers
-from aem_agent.model.weights import name_table, split_rows
+from aem_agent.model.weights import Put, name_table, split_rows
 from trainer.config import ScaleConfig
 from trainer.errors import TrainerError
 
@@ -57,7 +57,8 @@ def require_peft() -> Any:
 def adapt(model: LanguageModel, scale: ScaleConfig, seed: int) -> None:
     """Put adapters into a model, in place, and leave only them to be trained; before it is sharded.
 
-    The start is the model as it was: B is zero, and A is drawn from `seed`, the same everywhere.
+    The start is the model as it was: B is zero, and A is drawn from `seed`, the same everywhere. A model without
+    weights (on the device `meta`) gets adapters without any, for `start` to fill.
 
     Raises:
         LoraError: peft is not installed, `scale.lora_targets` match nothing, or there are adapters already.
@@ -73,22 +74,32 @@ def adapt(model: LanguageModel, scale: ScaleConfig, seed: int) -> None:
         lora_dropout=0.0,
         bias="none",
     )
-    with torch.random.fork_rng(devices=[]):  # what peft draws is drawn anew below
-        peft.inject_adapter_in_model(config, module)
+    outline = any(p.is_meta for p in module.parameters())
+    with torch.random.fork_rng(devices=[]):  # what peft draws is drawn anew by `start`
+        peft.inject_adapter_in_model(config, module, low_cpu_mem_usage=outline)
     module.requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for layer in adapted_layers(module).values():
-        for a, b in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
-            _start(a.weight, b.weight, generator)
+    for a, b in _adapters(module):
+        a.requires_grad_(True)
+        b.requires_grad_(True)
+    if not outline:
+        start(model, seed)
     module.train(module.training)
 
 
 @torch.no_grad()
-def _start(a: nn.Parameter, b: nn.Parameter, generator: torch.Generator) -> None:
-    a.copy_((2 * torch.rand(a.shape, generator=generator) - 1) / math.sqrt(a.shape[1]))
-    b.zero_()
-    a.requires_grad_(True)
-    b.requires_grad_(True)
+def start(model: LanguageModel, seed: int, put: Put = Tensor.copy_) -> None:
+    """What adapters are at the start, whatever they were: B is zero, and A is drawn from `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    for a, b in _adapters(cast(nn.Module, model)):
+        put(a, (2 * torch.rand(a.shape, generator=generator) - 1) / math.sqrt(a.shape[1]))
+        b.zero_()
+
+
+def _adapters(model: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    """(A, B) of each adapter."""
+    for layer in adapted_layers(model).values():
+        for a, b in zip(layer.lora_A.values(), layer.lora_B.values(), strict=True):
+            yield a.weight, b.weight
 
 
 def matching(linear: Iterable[str], asked: Iterable[str]) -> list[str]:

@@ -48,6 +48,11 @@ class Shape:
     """Names, widths of input and output of the linear layers where these are not our decoder's."""
 
     @property
+    def ours(self) -> bool:
+        """Whether it is our decoder's, which goes from its files to a device part by part."""
+        return not self.other_linear
+
+    @property
     def linear(self) -> dict[str, tuple[int, int]]:
         """Widths of input and output of each linear layer, by its name in the model."""
         if self.other_linear:

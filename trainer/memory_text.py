@@ -69,7 +69,7 @@ def _host(found: Found, config: TrainConfig, guess: Estimate) -> list[str]:
     words = f"host memory of {which}{with_them}, estimated{when}"
     beside = _beside_machine(host.total) if config.device == "cpu" or torch.cuda.is_available() else ""
     if len(host.parts) == 1:
-        return [f"{words}: {host.total / GB:,.3f} GB{beside}"]
+        return [f"{words.removesuffix(when)}: {host.total / GB:,.3f} GB ({next(iter(host.parts))}){beside}"]
     return [f"{words}:", *_table(host.parts), _total(host.total) + beside]
 
 

@@ -9,7 +9,7 @@ them. torch's own modules for it are loaded when something is sharded: they take
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,27 @@ from trainer.config import ScaleConfig
 from trainer.policy import Policy
 from trainer.world import World
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
-def shard(policy: Policy, scale: ScaleConfig, world: World, device: torch.device) -> Policy:
-    """Shard a policy in place over all processes; it may lie on the CPU, its shards come to `device`.
 
+def mesh_of(world: World, device: torch.device) -> "DeviceMesh":
+    """All processes in a row, each with its device."""
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh(device.type, (world.size,))
+
+
+def shard(policy: Policy, scale: ScaleConfig, mesh: "DeviceMesh", device: torch.device) -> Policy:
+    """Shard a policy in place over all processes; it may lie on the CPU, its shards come to `device`. The one function
+    here that talks to no other process: each takes its part of what it has.
+
+    Without weights (on the device `meta`) it gets memory on `device` for the shards alone, to be filled by `put`.
     Adapters must be in it already; optimisers are made afterwards.
     """
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    mesh = init_device_mesh(device.type, (world.size,))
+    outline = any(p.is_meta for p in policy.parameters())
     precision = MixedPrecisionPolicy()
     if scale.precision == "bfloat16":
         precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -38,7 +49,10 @@ def shard(policy: Policy, scale: ScaleConfig, world: World, device: torch.device
     fully_shard(policy, mesh=mesh, mp_policy=precision, reshard_after_forward=True)
     for method in ("states_at", "cross_entropies"):
         register_fsdp_forward_method(policy, method)
-    _move_buffers(policy, device)
+    if outline:
+        policy.to_empty(device=device)
+    else:
+        _move_buffers(policy, device)
     return policy
 
 
@@ -79,6 +93,12 @@ def like(tensor: Tensor, other: Tensor) -> Tensor:
     assert isinstance(other, DTensor)
     there = tensor.to(other.device)
     return distribute_tensor(there, other.device_mesh, other.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def put(parameter: Tensor, values: Tensor) -> None:
+    """Whole values, which all processes have, into a parameter of which this one may hold a part, in its type."""
+    parameter.copy_(like(values, parameter))
 
 
 def whole_state(module: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:

@@ -5,15 +5,17 @@ with `scale.precision=bfloat16`, so that no second float32 model is held), which
 written to between an update and a push; processes that play nothing have none.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from aem_agent.model.activations import set_activation_checkpointing
-from aem_agent.model.interface import LanguageModel, load_model
+from aem_agent.model.interface import LanguageModel, decoder_outline, load_model
 from aem_agent.model.lora_layers import take_merged
+from aem_agent.model.weights import load_weights
 from trainer import lora, sharding
 from trainer.agent import Agent
 from trainer.batch import Packer
@@ -22,6 +24,8 @@ from trainer.export import export_model
 from trainer.parity import parity
 from trainer.policy import Policy
 from trainer.world import World
+
+T = TypeVar("T")
 
 PROBE_TOKENS = 16
 
@@ -35,8 +39,9 @@ class Weights:
     def __init__(
         self, scale: ScaleConfig, source: Path, device: torch.device, world: World, *, seed: int, keeps: bool
     ) -> None:
-        self._scale, self._source, self._device, self._world = scale, source, device, world
-        self.policy = self._policy(source, seed)
+        self._scale, self._source, self._device, self._world, self._seed = scale, source, device, world, seed
+        self._mesh = sharding.mesh_of(world, device) if scale.shard else None
+        self.policy = self._policy(source, trained=True)
         self.model = cast(LanguageModel, self.policy.model)
         """What is trained; its parameters may be shards."""
         self._exact: dict[str, Tensor] = {}
@@ -45,30 +50,49 @@ class Weights:
         if scale.shard:
             half = scale.precision == "bfloat16"
             dtype = torch.bfloat16 if half else torch.float32
-            self.whole = self._adapted(source, device, dtype, seed) if keeps else None
-
-    def _policy(self, source: Path, seed: int) -> Policy:
-        # what will be sharded comes to the device in shards only
-        model = self._adapted(source, torch.device("cpu") if self._scale.shard else self._device, torch.float32, seed)
-        if self._scale.checkpoint_activations:
-            set_activation_checkpointing(model, True)
-        return self.wrapped(model)
-
-    def _adapted(self, source: Path, device: torch.device, dtype: torch.dtype, seed: int) -> LanguageModel:
-        model = load_model(source, device=device, dtype=dtype)
-        if self._scale.lora_rank:
-            lora.adapt(model, self._scale, seed)
-        return model
-
-    def wrapped(self, model: LanguageModel) -> Policy:
-        """A model under its training interface, sharded where the run's are."""
-        policy = Policy(model)
-        return sharding.shard(policy, self._scale, self._world, self._device) if self._scale.shard else policy
+            self.whole = self._loaded(source, lambda: self._copy(dtype) if keeps else None)
 
     def frozen(self, folder: Path) -> Policy:
-        """Another model, which is not trained, likewise."""
-        model = load_model(folder, device="cpu" if self._scale.shard else self._device)
-        return self.wrapped(cast(LanguageModel, cast(nn.Module, model).requires_grad_(False)))
+        """Another model, which is not trained, sharded where the run's is."""
+        return self._policy(folder, trained=False)
+
+    def _policy(self, source: Path, *, trained: bool) -> Policy:
+        """A model under its training interface. To be sharded, our decoder is spread before it has any weights, and
+        each process fills its shards from the files; what is transformers' own is whole in main memory for a while."""
+        outline = decoder_outline(source) if self._scale.shard else None
+        if outline is None:
+            first = torch.device("cpu") if self._scale.shard else self._device
+            return self._loaded(source, lambda: self._wrapped(load_model(source, device=first), trained))
+        policy = self._wrapped(cast(LanguageModel, outline), trained)
+
+        def fill() -> None:
+            load_weights(outline, source, sharding.put)
+            if trained and self._scale.lora_rank:
+                lora.start(cast(LanguageModel, outline), self._seed, sharding.put)
+
+        self._world.together(fill)
+        return policy
+
+    def _loaded(self, source: Path, load: Callable[[], T]) -> T:
+        """`load()`, by one process of a machine after the other where the model passes through main memory as a whole:
+        our decoder goes to its device at once."""
+        return (self._world.together if decoder_outline(source) is not None else self._world.in_turn)(load)
+
+    def _copy(self, dtype: torch.dtype) -> LanguageModel:
+        model = load_model(self._source, device=self._device, dtype=dtype)
+        if self._scale.lora_rank:
+            lora.adapt(model, self._scale, self._seed)
+        return model
+
+    def _wrapped(self, model: LanguageModel, trained: bool) -> Policy:
+        if not trained:
+            cast(nn.Module, model).requires_grad_(False)
+        elif self._scale.lora_rank:
+            lora.adapt(model, self._scale, self._seed)
+        if trained and self._scale.checkpoint_activations:
+            set_activation_checkpointing(model, True)
+        policy = Policy(model)
+        return policy if self._mesh is None else sharding.shard(policy, self._scale, self._mesh, self._device)
 
     def gather(self, temperature: float, limit: float) -> None:
         """The newest weights into the whole model, where there are two; both must then say the same.

@@ -50,10 +50,12 @@ class ProcessError(TrainerError):
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size`."""
+    """This process among `size`, `local_size` of them on this machine."""
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
 
     @property
     def first(self) -> bool:
@@ -109,6 +111,15 @@ class World:
         self._agreed(self.gather(_Outcome(None, mine.failure, mine.stopped)), mine)
         return cast(T, mine.value)
 
+    def in_turn(self, function: Callable[[], T]) -> T:
+        """As `together`, for what takes much of a machine's memory for a while: its processes do it one by one. What is
+        called must not wait for other processes."""
+        value: T | None = None
+        for turn in range(max(self.gather(self.local_size))):
+            done = self.together(function if turn == self.local_rank else _nothing)
+            value = cast(T, done) if turn == self.local_rank else value
+        return cast(T, value)
+
     def each(self, function: Callable[[], T]) -> list[T]:
         """What `function()` returns on every process; if it raises on any, all of them raise.
 
@@ -142,6 +153,10 @@ class World:
 
 
 ALONE = World()
+
+
+def _nothing() -> None:
+    """What a process does whose turn it is not."""
 
 
 @dataclass
@@ -187,7 +202,7 @@ def opened(device: str, *, group: bool) -> Iterator[World]:
         os.environ.pop(name, None)  # engines and environments that are started from here are not of this group
     over = False
     try:
-        yield World(us.rank, size)
+        yield World(us.rank, size, us.local_rank, us.local_size)
         over = True
     except RuntimeError as error:
         if size > 1 and not isinstance(error, NotImplementedError) and _LOST.search(str(error)):

@@ -7,12 +7,15 @@ sampled is what is trained. Sequences are packed: all tokens of a batch one afte
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from aem_agent.types import AgentError, TokenizerLike
+
+if TYPE_CHECKING:
+    from aem_agent.model.decoder import Decoder
 
 
 class ModelError(AgentError):
@@ -162,22 +165,32 @@ def load_model(
     Plain Qwen2 and Qwen3 become our decoder, all else goes through transformers (no remote code, no network,
     safetensors only). Raises subclasses of `ModelError`.
     """
-    from aem_agent.model.config import DecoderConfig
-
-    raw = read_config(folder)
-    config = DecoderConfig.from_json(raw)
-    if config is not None:
-        from aem_agent.model.decoder import Decoder
+    model = decoder_outline(folder)
+    if model is not None:
         from aem_agent.model.weights import load_weights
 
-        model = Decoder(config, device="meta").to_empty(device="cpu")
+        model = model.to(dtype).to_empty(device=device)
         load_weights(model, Path(folder))
-        model = model.to(device=device, dtype=dtype).eval()
-        model.reset_buffers()
         return model
     from aem_agent.model.hf import load_transformers_model
 
-    return load_transformers_model(Path(folder), raw, device=torch.device(device), dtype=dtype)
+    return load_transformers_model(Path(folder), read_config(folder), device=torch.device(device), dtype=dtype)
+
+
+def decoder_outline(folder: str | Path) -> "Decoder | None":
+    """Our decoder as a folder's config.json has it, on the device `meta`: shapes without weights, which
+    `weights.load_weights` fills in once it was put somewhere. None where the architecture is not the decoder's.
+
+    Raises subclasses of `ModelError`.
+    """
+    from aem_agent.model.config import DecoderConfig
+
+    config = DecoderConfig.from_json(read_config(folder))
+    if config is None:
+        return None
+    from aem_agent.model.decoder import Decoder
+
+    return Decoder(config, device="meta").eval()
 
 
 def load_tokenizer(folder: str | Path) -> TokenizerLike:

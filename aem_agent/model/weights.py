@@ -1,7 +1,7 @@
 """The decoder's weights in transformers' names and files: safetensors, whole or in shards; pickles are never opened."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -11,9 +11,12 @@ from torch import Tensor
 
 from aem_agent.model.decoder import Decoder
 from aem_agent.model.interface import WeightsMismatchError, WeightsMissingError
-from aem_agent.model.lora_layers import Merged
+from aem_agent.model.lora_layers import BASE, Merged
 
 INDEX = "model.safetensors.index.json"
+
+Put = Callable[[Tensor, Tensor], object]
+"""Writes whole values (the second) into a parameter (the first), of which there may be only a part here."""
 
 
 def name_table(model: Decoder) -> dict[str, list[tuple[str, int]]]:
@@ -75,20 +78,25 @@ def export_weights(model: Decoder) -> Iterator[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def import_weights(model: Decoder, tensors: Mapping[str, Tensor]) -> None:
-    """Copy weights given under transformers' names into the model; raises `WeightsMismatchError`."""
-    own = dict(model.named_parameters())
+def import_weights(model: Decoder, tensors: Mapping[str, Tensor], put: Put = Tensor.copy_) -> None:
+    """Copy weights given under transformers' names into the model, one parameter at a time; adapters stay as they are.
+
+    Raises:
+        WeightsMismatchError: they are not the model's.
+    """
+    own = {name.replace(f"{BASE}.", "."): p for name, p in model.named_parameters()}
     left = {name for name in tensors if not name.endswith("rotary_emb.inv_freq")}
     for name, parts in name_table(model).items():
-        pieces = torch.split(own[name], [rows for _, rows in parts])
-        for (part, _), piece in zip(parts, pieces, strict=True):
+        pieces: list[Tensor] = []
+        for part, rows in parts:
             if part not in tensors:
                 raise WeightsMismatchError(f"weights lack {part!r}: the files do not fit config.json")
-            given = tensors[part]
-            if given.shape != piece.shape:
-                raise WeightsMismatchError(f"{part!r} is {tuple(given.shape)}, config.json asks {tuple(piece.shape)}")
-            piece.copy_(_interleave(given, model.config.head_dim) if _paired(part) else given)
+            given, asked = tensors[part], (rows, *own[name].shape[1:])
+            if given.shape != asked:
+                raise WeightsMismatchError(f"{part!r} is {tuple(given.shape)}, config.json asks {asked}")
+            pieces.append(_interleave(given, model.config.head_dim) if _paired(part) else given)
             left.discard(part)
+        put(own[name], pieces[0] if len(pieces) == 1 else torch.cat(pieces))
     if model.config.tied and "lm_head.weight" in left:
         left.discard("lm_head.weight")
         if not torch.equal(tensors["lm_head.weight"], tensors["model.embed_tokens.weight"]):
@@ -108,8 +116,13 @@ def save_weights(model: Decoder, folder: Path) -> None:
     config.replace(folder / "config.json")
 
 
-def load_weights(model: Decoder, folder: Path) -> None:
-    """Read the folder's safetensors into the model; raises `WeightsMissingError`, `WeightsMismatchError`."""
+def load_weights(model: Decoder, folder: Path, put: Put = Tensor.copy_) -> None:
+    """Read the folder's safetensors into the model, whose parameters may be of any type and on any device, and fill its
+    buffers. Files are mapped: no more than one parameter is in memory beside the model.
+
+    Raises:
+        WeightsMissingError, WeightsMismatchError: there are none, or they are not the model's.
+    """
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         try:
@@ -117,7 +130,8 @@ def load_weights(model: Decoder, folder: Path) -> None:
                 tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise WeightsMismatchError(f"cannot read {file}: {error}; copy or save the model again") from error
-    import_weights(model, tensors)
+    import_weights(model, tensors, put)
+    model.reset_buffers()
 
 
 def weight_files(folder: Path) -> list[Path]:

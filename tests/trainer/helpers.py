@@ -5,14 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from rich.console import Console
 from safetensors.torch import load_file
 
+from aem_agent.model.interface import load_tokenizer
 from trainer.config import TrainConfig
+from trainer.export import preset_folder
 from trainer.loop import train
 from trainer.metrics import read_records
 from trainer.overrides import override
 from trainer.progress import Reporter
+from trainer.rollouts import task_pools
 from trainer.runs import load_recipe, new_run, resumed_run
 
 QUICK = (
@@ -35,6 +39,23 @@ QUICK = (
 def quick(*settings: str) -> TrainConfig:
     """The toy recipe, cut down, with `settings` applied."""
     return override(load_recipe("toy"), [*QUICK, *settings])
+
+
+def llama_folder(folder: Path) -> Path:
+    """A model that is transformers' own, with the toy recipe's words."""
+    preset_folder(quick(), folder, task_pools(quick()))  # for its tokenizer
+    config = transformers.LlamaConfig(
+        vocab_size=load_tokenizer(folder).vocab_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
 
 
 def quiet() -> Reporter:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from helpers import quick, quiet, run
+from helpers import llama_folder, quick, quiet, run
 
 from trainer import weights
 from trainer.config import TrainConfig
@@ -32,8 +32,11 @@ def config(*settings: str) -> TrainConfig:
 
 def test_a_machine_with_gpus_by_hand() -> None:
     found = host_memory(SHAPE, config("scale.processes=16", *HALF), DEVICE, here=8)
-    assert found.parts == {"whole models as they load": 8 * 4 * 1000, "a checkpoint as it is saved": (4 + 8) * 1000}
-    assert found.total == 32_000, "one after the other"
+    assert found.parts == {"a checkpoint as it is saved": (4 + 8) * 1000} and found.total == 12_000
+    theirs = replace(SHAPE, other_linear=(("lm.up", 4, 6),))
+    found = host_memory(theirs, config("scale.processes=16"), DEVICE, here=8)
+    assert found.parts == {"a checkpoint as it is saved": 4000, "a whole model as it loads": 4000}
+    assert found.total == 4000, "one after the other"
     assert host_memory(SHAPE, config(), DEVICE, here=1).parts["a checkpoint as it is saved"] == 4000
     asleep = replace(DEVICE, sleeps=True)
     for rollouts, engines in (("each", 8), ("first", 1)):
@@ -74,31 +77,36 @@ def test_files_are_as_large_as_estimated(settings: tuple[str, ...], tmp_path: Pa
     assert 0 < weights_file.stat().st_size - folder_bytes(shape, asked) < 5000
 
 
-def test_every_model_begins_as_a_whole_one_in_main_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trained one, and the reference: float32, one after the other."""
+@pytest.mark.parametrize("kind", ["ours", "theirs"])
+def test_what_is_sharded_is_never_whole_unless_transformers_makes_it(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trained one, and the reference: of ours no model is loaded, only its shards are filled."""
     made: list[int] = []
     real = weights.load_model
 
     def load(source: Path, **options: Any) -> nn.Module:
         model: Any = real(source, **options)
-        if torch.device(options["device"]).type == "cpu" and options.get("dtype", torch.float32) == torch.float32:
+        if options.get("dtype", torch.float32) == torch.float32:
             made.append(sum(p.nbytes for p in model.parameters()))
         return model  # type: ignore[no-any-return]
 
     monkeypatch.setattr(weights, "load_model", load)
     asked = quick(*HALF, "algorithm.kl_coefficient=0.01", "warmstart.steps=0")
+    if kind == "theirs":
+        asked = override(asked, [f"model.path={llama_folder(tmp_path / 'llama')}"])
     with new_run(asked, tmp_path / "run", quiet()) as session:
         assert session.reference is not None
         shape = folder_shape(session.source)
-    on_gpu = override(asked, ["device=cuda"])
-    assert made == [host_memory(shape, on_gpu, DEVICE, here=1).parts["whole models as they load"]] * 2
+    found = host_memory(shape, override(asked, ["device=cuda"]), DEVICE, here=1).parts
+    assert made == [found["a whole model as it loads"]] * 2 if kind == "theirs" else made == [] and shape.ours
 
 
 def test_a_dry_run_tells_of_machine_and_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     lines = " ".join(" ".join(model_lines(load_recipe("swebench-grpo-pp-32b"))).split())
     assert "host memory of the first machine with 8 of 64 processes, estimated, one after the other:" in lines
-    assert "whole models as they load 1,048.388 GB" in lines  # 8 × 4 × 32,762,123,264
+    assert "a checkpoint as it is saved 393.145 GB" in lines  # 12 × 32,762,123,264
     assert "weights of engines asleep 65.524 GB" in lines
     assert "disk: 393.145 GB a checkpoint, of which 2 stay" in lines and "; 65.524 GB a model folder" in lines
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)

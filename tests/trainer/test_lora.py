@@ -8,19 +8,17 @@ from typing import cast
 import pytest
 import torch
 import transformers
-from helpers import quick, run
+from helpers import llama_folder, quick, run
 from tiny_models import KINDS, LORA, adapted, decoder, llama, made
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from aem_agent.model.activations import set_activation_checkpointing
-from aem_agent.model.interface import LanguageModel, load_model, load_tokenizer
+from aem_agent.model.interface import LanguageModel, load_model
 from aem_agent.model.lora_layers import Merged, some_rows, take_merged
 from trainer.config import ScaleConfig
 from trainer.dry_run import check_recipe
-from trainer.export import preset_folder
 from trainer.lora import LoraError, adapt, adapters_off, save_adapter
-from trainer.rollouts import task_pools
 
 SEQUENCES = [[5, 6, 7, 8, 9, 1, 2], [3, 4], [5, 6, 7, 8, 9, 4, 30, 31, 2], [11, 12, 13]]
 TOKENS = torch.tensor([t for s in SEQUENCES for t in s])
@@ -217,18 +215,7 @@ def test_targets_that_match_nothing_are_said_before_anything_is_written(tmp_path
 
 
 def test_targets_of_transformers_models_are_looked_for_in_their_own_names(tmp_path: Path) -> None:
-    folder = tmp_path / "llama"
-    preset_folder(quick(), folder, task_pools(quick()))  # for its tokenizer
-    words = load_tokenizer(folder).vocab_size
-    config = transformers.LlamaConfig(
-        vocab_size=words,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    folder = llama_folder(tmp_path / "llama")
     settings = (*RUN, f"model.path={folder}", "warmstart.steps=0", "steps=0")
     for targets in ("q_proj,down_proj", "qkv,down", "layers.1.mlp.up_proj"):
         check_recipe(quick(*settings, f"scale.lora_targets={targets}"))

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from helpers import assert_same, figures, quick, resume, run
 from tiny_models import KINDS, episodes, made
 
+from aem_agent.model.interface import load_model
 from aem_agent.types import TaskRef
 from trainer import sharding
 from trainer.batch import Batch, build
@@ -22,15 +23,18 @@ from trainer.config import ScaleConfig
 from trainer.division import Division
 from trainer.gradients import add_up, backward, clip
 from trainer.learner import make_optimiser
+from trainer.lora import adapt
 from trainer.minibatches import divided, micro_batches
 from trainer.parity import PARITY, parity
 from trainer.passes import Rows, parts
 from trainer.policy import Policy
 from trainer.state import newest
 from trainer.stopping import StoppedRun
+from trainer.weights import Weights
 from trainer.world import ALONE, ProcessError, World, opened
 
 SHARDED = ScaleConfig(shard=True)
+CPU = torch.device("cpu")
 
 
 def losses_and_gradients(policy: Policy, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -46,7 +50,7 @@ def test_a_world_of_one_shard_computes_the_same(kind: str) -> None:
     batch, _ = build(episodes(turns=2))
     plain = losses_and_gradients(Policy(made(kind)), batch)
     with opened("cpu", group=True) as world:
-        policy = sharding.shard(Policy(made(kind)), SHARDED, world, torch.device("cpu"))
+        policy = sharding.shard(Policy(made(kind)), SHARDED, sharding.mesh_of(world, CPU), CPU)
         assert len(sharding.blocks(policy.model)) > 1 and sharding.sharded(policy.parameters())
         found = losses_and_gradients(policy, batch)
         assert sharding.sharded(policy.parameters()), "between passes there are shards only"
@@ -54,6 +58,32 @@ def test_a_world_of_one_shard_computes_the_same(kind: str) -> None:
     assert found[0].equal(plain[0])
     assert found[1].keys() == plain[1].keys() and all(found[1][n].equal(g) for n, g in plain[1].items())
     assert float(norm) == pytest.approx(float(torch.stack([g.norm() for g in plain[1].values()]).norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("lora", [0, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_shards_that_are_filled_from_files_are_those_of_the_loaded_model(kind: str, lora: int, tmp_path: Path) -> None:
+    """Weights, adapters, buffers, and what is trained; of the trained model, of the copy, and of a frozen one."""
+    made(kind).save(tmp_path)
+    scale = ScaleConfig(shard=True, lora_rank=lora, checkpoint_activations=True)
+    plain = load_model(tmp_path)
+    if lora:
+        adapt(plain, scale, seed=7)
+    batch, _ = build(episodes(turns=2))
+    want = losses_and_gradients(Policy(plain), batch)
+    with opened("cpu", group=True) as world:
+        found = Weights(scale, tmp_path, CPU, world, seed=7, keeps=True)
+        assert sharding.sharded(found.policy.parameters()) and found.whole is not None
+        for model in (found.model, found.whole):
+            for name, parameter in model.named_parameters():
+                same = dict(plain.named_parameters())[name]
+                assert sharding.whole(parameter.detach()).equal(same) and parameter.requires_grad == same.requires_grad
+        logprobs, gradients = losses_and_gradients(found.policy, batch)
+        assert logprobs.equal(want[0]) and gradients.keys() == want[1].keys()
+        assert all(gradients[name].equal(gradient) for name, gradient in want[1].items())
+        frozen = found.frozen(tmp_path)
+        assert sharding.sharded(frozen.parameters()) and not any(p.requires_grad for p in frozen.parameters())
+        assert frozen(batch, 0.7).logprobs.equal(want[0])
 
 
 def test_gradients_are_sums_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +102,7 @@ def test_gradients_are_sums_over_processes(monkeypatch: pytest.MonkeyPatch) -> N
     assert value.grad is not None and value.grad.item() == 6
     value.grad = None
     with opened("cpu", group=True) as world:
-        policy = sharding.shard(Policy(made("qwen3")), SHARDED, world, torch.device("cpu"))
+        policy = sharding.shard(Policy(made("qwen3")), SHARDED, sharding.mesh_of(world, CPU), CPU)
         backward(policy(batch, 1.0).logprobs.sum() + 3 * value, policy.parameters(), two)
         # the mean over two processes with the same share, which FSDP2 would take, is what one of them has
         add_up(policy.parameters(), [value], two)
@@ -108,7 +138,7 @@ def test_half_precision_keeps_single_precision_weights() -> None:
     exact = Policy(made("qwen3"))(batch, 1.0).logprobs
     with opened("cpu", group=True) as world:
         scale = ScaleConfig(shard=True, precision="bfloat16")
-        policy = sharding.shard(Policy(made("qwen3")), scale, world, torch.device("cpu"))
+        policy = sharding.shard(Policy(made("qwen3")), scale, sharding.mesh_of(world, CPU), CPU)
         said = policy(batch, 1.0)
         said.logprobs.sum().backward()
         assert {p.dtype for p in policy.parameters()} == {torch.float32}
@@ -129,7 +159,7 @@ def test_weights_and_optimiser_states_go_apart_and_come_together() -> None:
 
     weights, state, _ = trained(Policy(made("qwen3")))
     with opened("cpu", group=True) as world:
-        policy = sharding.shard(Policy(made("qwen3")), SHARDED, world, torch.device("cpu"))
+        policy = sharding.shard(Policy(made("qwen3")), SHARDED, sharding.mesh_of(world, CPU), CPU)
         found, found_state, optimiser = trained(policy)
         assert found.keys() == weights.keys() and all(found[n].allclose(w, atol=1e-6) for n, w in weights.items())
         assert found_state.keys() == state.keys() and found_state["param_groups"] == state["param_groups"]
@@ -269,6 +299,30 @@ def test_a_failure_on_one_process_is_raised_on_all(monkeypatch: pytest.MonkeyPat
     for error in outcomes(failing=2):
         assert type(error) is ProcessError and str(error) == "process 2: 'no such thing'"
     assert {type(error) for error in outcomes(failing=None, stopping=1)} == {StoppedRun}
+
+
+def test_processes_of_a_machine_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines, of two processes and of three: at any time one process of each is at work."""
+    places = [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+    waits: list[int] = []
+    turns: list[tuple[int, int]] = []
+
+    def together(world: World, function: Any) -> Any:
+        waits.append(world.rank)
+        return function()
+
+    monkeypatch.setattr(World, "gather", lambda self, thing: [size for _, size in places])
+    monkeypatch.setattr(World, "together", together)
+    for rank, place in enumerate(places):
+
+        def work(rank: int = rank) -> int:
+            turns.append((rank, waits.count(rank)))
+            return 10 * rank
+
+        assert World(rank, 5, *place).in_turn(work) == 10 * rank
+        assert waits.count(rank) == 3, "as often as the machine with most processes has turns"
+    assert turns == [(0, 1), (1, 2), (2, 1), (3, 2), (4, 3)]
+    assert ALONE.in_turn(lambda: 3) == 3
 
 
 def test_all_continue_from_the_checkpoint_that_the_first_process_sees(
