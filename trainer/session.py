@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
+from aem_agent.engines.torch_engine import TorchEngine
 from aem_agent.model.devices import torch_device
 from aem_agent.model.interface import LanguageModel, load_tokenizer
 from aem_agent.records import dump_line
@@ -25,7 +26,7 @@ from trainer.checkpoints import STAGES, Progress
 from trainer.collecting import Collector, Experience
 from trainer.config import TrainConfig
 from trainer.division import Division
-from trainer.engines import sequence_limit
+from trainer.engines import engine_class, sequence_limit
 from trainer.evaluation import Evaluation, evaluation_of, mean_success
 from trainer.export import preset_folder
 from trainer.exports import Exports
@@ -39,7 +40,7 @@ from trainer.reference import Reference, make_reference
 from trainer.resources import step_resources
 from trainer.state import capture, newest, put_back
 from trainer.stopping import Stop, StoppedRun
-from trainer.weights import Weights
+from trainer.weights import Weights, loaded
 from trainer.world import ALONE, World
 from trainer.writers import open_writers
 
@@ -98,7 +99,8 @@ class Session:
         opened.callback(self.loop.close)
         self.loop.call(partial(torch.set_num_threads, config.threads))  # holds for the thread that calls it
         whole = self.weights.whole if self.division.plays else None
-        self.engine = self.world.together(lambda: engine_or_none(config, whole, tokenizer, self.source))
+        here = partial(loaded, self.world, self.source) if engine_class(config) is TorchEngine else self.world.together
+        self.engine = here(lambda: engine_or_none(config, whole, tokenizer, self.source))
         opened.callback(lambda: self.loop.run(self.engine.aclose()))
         self.parity_limit = self.world.only_first(lambda: parity_limit(whole or self.model, self.engine))
         limit = self.world.only_first(lambda: sequence_limit(self.model, cast(LocalEngine, self.engine)))

@@ -4,8 +4,9 @@ Each block of a model is sharded, then the whole policy with what is left (embed
 a block's weights, in `scale.precision`, and drops them again; gradients are summed in float32 into the shards, which
 are the float32 master weights, with the optimiser's states beside them. Source: torch's FSDP2 (`fully_shard`).
 
-Whole weights are only ever gathered one at a time. All functions on sharded models are collectives: every process calls
-them. torch's own modules for it are loaded when something is sharded: they take most of a second.
+Whole weights are only ever gathered one at a time. What gathers (`whole`, `whole_…`, `refresh`) is a collective: every
+process calls it. To shard, to `put` and to `load_…` is each process's own affair: it keeps its part of what it has.
+torch's own modules for all this are loaded when something is sharded: they take most of a second.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,15 +25,16 @@ if TYPE_CHECKING:
 
 
 def mesh_of(world: World, device: torch.device) -> "DeviceMesh":
-    """All processes in a row, each with its device."""
+    """All processes in a row, each with its device; a collective."""
     from torch.distributed.device_mesh import init_device_mesh
 
+    if device.index is not None:
+        torch.cuda.set_device(device)  # FSDP2 takes the current one
     return init_device_mesh(device.type, (world.size,))
 
 
 def shard(policy: Policy, scale: ScaleConfig, mesh: "DeviceMesh", device: torch.device) -> Policy:
-    """Shard a policy in place over all processes; it may lie on the CPU, its shards come to `device`. The one function
-    here that talks to no other process: each takes its part of what it has.
+    """Shard a policy in place over all processes; it may lie on the CPU, its shards come to `device`.
 
     Without weights (on the device `meta`) it gets memory on `device` for the shards alone, to be filled by `put`.
     Adapters must be in it already; optimisers are made afterwards.

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from aem_agent.model.activations import set_activation_checkpointing
+from aem_agent.model.decoder import Decoder
 from aem_agent.model.interface import LanguageModel, decoder_outline, load_model
-from aem_agent.model.lora_layers import take_merged
+from aem_agent.model.lora_layers import silence, take_merged
 from aem_agent.model.weights import load_weights
 from trainer import lora, sharding
 from trainer.agent import Agent
@@ -28,6 +29,12 @@ from trainer.world import World
 T = TypeVar("T")
 
 PROBE_TOKENS = 16
+
+
+def loaded(world: World, folder: Path, load: Callable[[], T]) -> T:
+    """`load()`, which loads a model from `folder`, by all processes; by one of a machine after the other where it is
+    whole in main memory for a while, as what transformers makes is and our decoder is not."""
+    return (world.together if decoder_outline(folder) is not None else world.in_turn)(load)
 
 
 class Weights:
@@ -50,7 +57,7 @@ class Weights:
         if scale.shard:
             half = scale.precision == "bfloat16"
             dtype = torch.bfloat16 if half else torch.float32
-            self.whole = self._loaded(source, lambda: self._copy(dtype) if keeps else None)
+            self.whole = loaded(world, source, lambda: self._copy(dtype) if keeps else None)
 
     def frozen(self, folder: Path) -> Policy:
         """Another model, which is not trained, sharded where the run's is."""
@@ -59,24 +66,21 @@ class Weights:
     def _policy(self, source: Path, *, trained: bool) -> Policy:
         """A model under its training interface. To be sharded, our decoder is spread before it has any weights, and
         each process fills its shards from the files; what is transformers' own is whole in main memory for a while."""
-        outline = decoder_outline(source) if self._scale.shard else None
+        if not self._scale.shard:
+            return loaded(self._world, source, lambda: self._wrapped(load_model(source, device=self._device), trained))
+        outline = decoder_outline(source)
         if outline is None:
-            first = torch.device("cpu") if self._scale.shard else self._device
-            return self._loaded(source, lambda: self._wrapped(load_model(source, device=first), trained))
-        policy = self._wrapped(cast(LanguageModel, outline), trained)
+            return loaded(self._world, source, lambda: self._wrapped(load_model(source), trained))
 
-        def fill() -> None:
+        def filled() -> Policy:
+            model = cast(LanguageModel, outline)
+            policy = self._wrapped(model, trained)
             load_weights(outline, source, sharding.put)
             if trained and self._scale.lora_rank:
-                lora.start(cast(LanguageModel, outline), self._seed, sharding.put)
+                lora.start(model, self._seed, sharding.put)
+            return policy
 
-        self._world.together(fill)
-        return policy
-
-    def _loaded(self, source: Path, load: Callable[[], T]) -> T:
-        """`load()`, by one process of a machine after the other where the model passes through main memory as a whole:
-        our decoder goes to its device at once."""
-        return (self._world.together if decoder_outline(source) is not None else self._world.in_turn)(load)
+        return self._world.together(filled)
 
     def _copy(self, dtype: torch.dtype) -> LanguageModel:
         model = load_model(self._source, device=self._device, dtype=dtype)
@@ -121,8 +125,16 @@ class Weights:
     def adopt(self, folder: Path) -> None:
         """Weights that were written before become the whole model's, and engines' with the next push. Where that is a
         copy, what is trained stays as it is: only for the end of a run."""
-        if self.whole is not None:
-            take_merged(cast(nn.Module, self.whole), load_model(folder).state_dict())
+
+        def adopt() -> None:
+            whole = self.whole
+            if isinstance(whole, Decoder):
+                load_weights(whole, folder)
+                silence(whole)
+            elif whole is not None:
+                take_merged(cast(nn.Module, whole), load_model(folder).state_dict())
+
+        loaded(self._world, folder, adopt)
 
     def write(self, agent: Agent, folder: Path, *, adapter: bool = True) -> None:
         """The whole model as a model folder, by processes that have it; adapters merged, with `adapter` also apart, in

@@ -50,12 +50,11 @@ class ProcessError(TrainerError):
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size`, `local_size` of them on this machine."""
+    """This process among `size`, and among those on this machine."""
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    local_size: int = 1
 
     @property
     def first(self) -> bool:
@@ -115,7 +114,7 @@ class World:
         """As `together`, for what takes much of a machine's memory for a while: its processes do it one by one. What is
         called must not wait for other processes."""
         value: T | None = None
-        for turn in range(max(self.gather(self.local_size))):
+        for turn in range(1 + max(self.gather(self.local_rank))):
             done = self.together(function if turn == self.local_rank else _nothing)
             value = cast(T, done) if turn == self.local_rank else value
         return cast(T, value)
@@ -202,7 +201,7 @@ def opened(device: str, *, group: bool) -> Iterator[World]:
         os.environ.pop(name, None)  # engines and environments that are started from here are not of this group
     over = False
     try:
-        yield World(us.rank, size, us.local_rank, us.local_size)
+        yield World(us.rank, size, us.local_rank)
         over = True
     except RuntimeError as error:
         if size > 1 and not isinstance(error, NotImplementedError) and _LOST.search(str(error)):

@@ -88,6 +88,12 @@ def take_merged(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     prefixes = tuple(f"{name}.lora_" for name in layers)
     kept = {name: tensor for name, tensor in model.state_dict().items() if prefixes and name.startswith(prefixes)}
     model.load_state_dict(own | kept)
-    for layer in layers.values():
+    silence(model)
+
+
+@torch.no_grad()
+def silence(model: nn.Module) -> None:
+    """Adapters add nothing from now on: B is zero."""
+    for layer in adapted_layers(model).values():
         for b in layer.lora_B.values():
             b.weight.zero_()

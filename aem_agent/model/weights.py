@@ -118,7 +118,7 @@ def save_weights(model: Decoder, folder: Path) -> None:
 
 def load_weights(model: Decoder, folder: Path, put: Put = Tensor.copy_) -> None:
     """Read the folder's safetensors into the model, whose parameters may be of any type and on any device, and fill its
-    buffers. Files are mapped: no more than one parameter is in memory beside the model.
+    buffers. Files are mapped: beside the model, copies of one parameter at a time are in memory.
 
     Raises:
         WeightsMissingError, WeightsMismatchError: there are none, or they are not the model's.
