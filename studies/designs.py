@@ -79,6 +79,8 @@ PRIMARY = Study(
     noticed=tuple((f"{name}-episode", name) for name in ("off", "aem")),
 )
 
+BOOTSTRAP = ("algorithm.truncation_ends=false",)
+"""PPO as it was when `SECONDARY` was registered."""
 ALGORITHMS = ("dapo", "gspo", "rloo", "gigpo", "ppo")
 SECONDARY = Study(
     name="algorithms",
@@ -87,7 +89,11 @@ SECONDARY = Study(
     arms={
         "off": Arm((OFF,)),
         "aem": Arm(),
-        **{f"{name}-{side}": Arm(VARIANTS[side], name) for name in ALGORITHMS for side in ("off", "aem")},
+        **{
+            f"{name}-{side}": Arm((*VARIANTS[side], *(BOOTSTRAP if name == "ppo" else ())), name)
+            for name in ALGORITHMS
+            for side in ("off", "aem")
+        },
         "empg": Arm((OFF,), "empg"),
     },
     contrasts=(*((f"{name}-aem", f"{name}-off") for name in ALGORITHMS), ("aem", "empg")),
@@ -134,6 +140,20 @@ BALANCE = Study(
 )
 """Thought of once `PRIMARY` had been seen."""
 
+CRITIC = Study(
+    name="critic",
+    question="Does PPO fail from the weak start because its critic values what would come after the last step allowed?",
+    start="weak",
+    arms={
+        **{name: SECONDARY.arms[name] for name in ("ppo-off", "ppo-aem")},
+        **{f"ppo-ends-{side}": Arm(VARIANTS[side], "ppo") for side in ("off", "aem")},
+    },
+    contrasts=(("ppo-ends-off", "ppo-off"), ("ppo-ends-aem", "ppo-aem"), ("ppo-ends-aem", "ppo-ends-off")),
+    signs=(1, 1, 0),
+    seeds=SECONDARY.seeds,
+)
+"""Thought of once five seeds of `SECONDARY` had been seen, and two runs of seeds 0 and 1."""
+
 REGIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "few-games": ("weak", ("env.train_tasks=16",)),
     "groups-32": ("weak", ("rollout.tasks=2", "rollout.group_size=32")),
@@ -159,5 +179,5 @@ SCREENS = tuple(
 )
 
 STUDIES: Mapping[str, Study] = MappingProxyType(
-    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, ABLATIONS, *SCREENS)}
+    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, CRITIC, ABLATIONS, *SCREENS)}
 )

@@ -20,6 +20,7 @@ PLAIN: tuple[str, ...] = (
     "algorithm.gamma=1.0",
     "algorithm.gae_level=turn",
     "algorithm.whiten=true",
+    "algorithm.truncation_ends=false",
     "algorithm.loss=clip",
     "algorithm.ratio=token",
     "algorithm.clip_low=0.2",
@@ -42,8 +43,13 @@ ALGORITHMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "dr-grpo": ("algorithm.estimator=dr_grpo", "algorithm.aggregate=constant"),
         "rloo": ("algorithm.estimator=rloo",),
         "reinforce-pp": ("algorithm.estimator=reinforce_pp", "algorithm.kl_reward=0.01"),
-        "ppo": ("algorithm.estimator=ppo", "algorithm.dual_clip=3.0"),
-        "ppo-token": ("algorithm.estimator=ppo", "algorithm.gae_level=token", "algorithm.dual_clip=3.0"),
+        "ppo": ("algorithm.estimator=ppo", "algorithm.truncation_ends=true", "algorithm.dual_clip=3.0"),
+        "ppo-token": (
+            "algorithm.estimator=ppo",
+            "algorithm.gae_level=token",
+            "algorithm.truncation_ends=true",
+            "algorithm.dual_clip=3.0",
+        ),
         "dapo": ("algorithm.clip_high=0.28", "rollout.dynamic=true"),
         "gspo": (
             "algorithm.ratio=sequence",

@@ -261,6 +261,9 @@ class AlgorithmConfig:
     """λ of GAE (PPO)."""
     gae_level: Literal["turn", "token"] = "turn"
     """GAE over turns, or over response tokens (PPO)."""
+    truncation_ends: bool = False
+    """Count nothing after a truncated episode, as after a terminated one, instead of the critic's value of its last
+    state: for tasks whose limit of steps is part of what is asked (PPO)."""
     critic_lr: float = 1e-3
     """Learning rate of the critic: a small head on the policy's final hidden states, detached (PPO)."""
     value_clip: float = 0.5
@@ -280,7 +283,13 @@ class AlgorithmConfig:
             "reinforce_pp": {"gamma": self.gamma, "kl_coefficient": self.kl_reward, "whitened": self.whiten},
             "gigpo": {"gamma": self.gamma, "normalise": self.normalise, "std_floor": self.std_floor},
             "empg": {"normalise": self.normalise, "std_floor": self.std_floor},
-            "ppo": {"level": self.gae_level, "gamma": self.gamma, "lam": self.gae_lambda, "whitened": self.whiten},
+            "ppo": {
+                "level": self.gae_level,
+                "gamma": self.gamma,
+                "lam": self.gae_lambda,
+                "whitened": self.whiten,
+                "truncation_ends": self.truncation_ends,
+            },
         }
         return known.get(self.estimator, {}) | dict(self.options)
 

@@ -113,6 +113,7 @@ _TAKEN_AS = {
     "gamma": "gamma",
     "gae_lambda": "lam",
     "gae_level": "level",
+    "truncation_ends": "truncation_ends",
     "whiten": "whitened",
 }
 """Settings that only some estimators read, and the keyword that they get them by."""

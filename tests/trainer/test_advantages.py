@@ -141,6 +141,17 @@ def test_ppo_over_turns_bootstraps_only_the_truncated_episode() -> None:
     assert got.per == "response"
 
 
+@pytest.mark.parametrize("level", ["turn", "token"])
+def test_ppo_counts_nothing_after_a_truncated_episode_that_ends(level: str) -> None:
+    """As if it had terminated, and its last state's value were not known; the other episode is as it was."""
+    values = torch.tensor([4.0, 6.0, 2.0]) if level == "turn" else torch.tensor([4.0, 5.0, 6.0, 2.0])
+    options = {"level": level, "gamma": 0.5, "lam": 0.5, "whitened": False}
+    got = ppo(signals(values=values), truncation_ends=True, **options)
+    assert_close(got.values, ppo(signals(values=values, terminated=torch.tensor([True, True])), **options).values)
+    assert got.values[-1] == -2 and got.targets is not None and got.targets[-1] == 0
+    assert_close(got.values[:-1], ppo(signals(values=values), **options).values[:-1])
+
+
 def test_ppo_over_tokens_by_hand() -> None:
     # Tokens: episode 0 has V 4, 5, 6 and r 0, 0, 10 (turn 0's reward 0 at token 1, turn 1's at token 2); γ = λ = ½:
     # δ = 2.5 − 4, 3 − 5, 10 − 6 = −1.5, −2, 4; A = −1.5 − 0.5 + 0.25, −2 + 1, 4. Episode 1: δ = 1.5 − 2.

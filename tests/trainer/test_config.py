@@ -115,7 +115,8 @@ def test_a_sign_mask_needs_a_modulation_to_be_signed_by() -> None:
         ("gae_level=token", "gae_level=token changes"),
         ("gae_lambda=0.9", "gae_lambda=0.9 changes"),
         ("gamma=0.9", "gamma=0.9 changes"),
-        ("estimator=ppo normalise=false", "ppo, which reads gamma, gae_lambda, gae_level, whiten$"),
+        ("truncation_ends=true", "truncation_ends=True changes"),
+        ("estimator=ppo normalise=false", "ppo, which reads gamma, gae_lambda, gae_level, truncation_ends, whiten$"),
         ("value_clip=0.1", "grpo, which has no critic"),
         ("critic_lr=0.1", "grpo, which has no critic"),
         ("kl_estimator=k2", "without algorithm.kl_coefficient"),
@@ -136,7 +137,7 @@ def test_settings_that_are_read_or_not_made_now_are_not_refused() -> None:
         "grpo": "baseline=length normalise=false",
         "gigpo": "gamma=0.9 normalise=false",
         "reinforce_pp": "gamma=0.9 whiten=false",
-        "ppo": "gae_level=token gae_lambda=0.9 value_clip=0.1 critic_lr=0.1",
+        "ppo": "gae_level=token gae_lambda=0.9 truncation_ends=true value_clip=0.1 critic_lr=0.1",
         "rloo": "std_floor=2 kl_estimator=k2 kl_coefficient=0.1 overlong_buffer=5 overlong_limit=9",
         "my_module:mine": "gae_level=token value_clip=0.1 options.gamma=0.5 dual_clip=4",
     }

@@ -59,8 +59,8 @@ ESTIMATORS: dict[str, tuple[str, dict[str, Any]]] = {
         {"normalise": False, "std_floor": 0.5, "strength": 2.0, "bonus": 0.3},
     ),
     "ppo": (
-        "gae_level=token gamma=0.7 gae_lambda=0.6 whiten=false",
-        {"level": "token", "gamma": 0.7, "lam": 0.6, "whitened": False},
+        "gae_level=token gamma=0.7 gae_lambda=0.6 whiten=false truncation_ends=true",
+        {"level": "token", "gamma": 0.7, "lam": 0.6, "whitened": False, "truncation_ends": True},
     ),
 }
 

@@ -4,7 +4,9 @@
 
 Over turns V_t is taken at the end of turn t's prompt; over tokens before each response token, the environment's words
 in between being skipped, and a turn's reward arrives with its last token. After the last step V is 0 if the episode
-terminated, and the critic's value of the last state if it was truncated.
+terminated, and the critic's value of the last state if it was truncated, or 0 likewise with `truncation_ends`. That
+value makes a limit of steps something that the policy need not reckon with. Where running into it is how tasks are
+failed, and γ is 1, V may then rise to what the best episodes earn, and no advantage is left.
 """
 
 from typing import Literal
@@ -42,6 +44,7 @@ def ppo(
     gamma: float = 1.0,
     lam: float = 0.95,
     whitened: bool = True,
+    truncation_ends: bool = False,
 ) -> Advantages:
     """GAE per response (level "turn") or per token; `whitened` over the batch here, since AEM must come after.
 
@@ -57,7 +60,7 @@ def ppo(
         episode = episode[signals.span_index]
     if signals.values.shape != episode.shape:
         raise ValueError(f"need {episode.shape[0]} values, one per {level}, got {signals.values.shape[0]}")
-    bootstrap = torch.where(signals.terminated, 0, signals.final_values)
+    bootstrap = torch.where(signals.terminated | truncation_ends, 0, signals.final_values)
     advantages, targets = gae(rewards, signals.values, bootstrap, episode, gamma=gamma, lam=lam)
     if whitened:
         advantages = whiten(advantages)
