@@ -22,26 +22,36 @@ MEANS = {
     "guarded_share": "groups left alone by the guard",
     "uniform_groups": "of equal returns",
 }
+VALUE = "value_mean"
+"""Of runs with a critic; the first of them did not record it."""
 NOTE = (
     f"**Inside training**, means over seeds and steps. Entropies are in nats, of the first and the last {ENDS} steps; "
     "masses are Σ w·A over the tokens of positive and of negative advantage, α included, the loss's weights w summing "
-    "to 1 in each update, ratio and clip left out; the last two columns are shares of groups."
+    "to 1 in each update, ratio and clip left out; what the guard left alone, and what has equal returns, is in shares of "
+    "groups."
+)
+OF_CRITIC = (
+    f" The critic's value is the mean of the first and of the last {ENDS} steps, of the runs that recorded it (those of "
+    "the first seeds did not); a win is worth 10."
 )
 
 
 def inside(study: Study, steps: Sequence[Row]) -> list[str]:
     """The note and the table of the arms that have run; empty if none has."""
-    found = {column: curves(study, steps, column) for column in (*ENTROPIES, *MEANS)}
+    found = {column: curves(study, steps, column) for column in (*ENTROPIES, *MEANS, VALUE)}
+    valued = bool(found[VALUE])
     rows = [
         [
             f"`{arm}`",
             *(_ends(found[c].get(arm)) for c in ENTROPIES),
             *(_mean(found[c].get(arm)) for c in MEANS),
+            *([_ends(found[VALUE].get(arm))] if valued else []),
         ]
         for arm in study.arms
         if any(arm in of for of in found.values())
     ]
-    return [NOTE, table(("arm", *ENTROPIES.values(), *MEANS.values()), rows)] if rows else []
+    heads = ("arm", *ENTROPIES.values(), *MEANS.values(), *(["critic's value"] if valued else []))
+    return [NOTE + OF_CRITIC * valued, table(heads, rows)] if rows else []
 
 
 def _ends(curve: tuple[Array, Array] | None) -> str:

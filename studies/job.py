@@ -39,7 +39,7 @@ OF_STEP = (
     *("token_entropy", "response_entropy", "response_length", "turns_mean", "invalid_rate"),
     *("uniform_groups", "guarded_share", "alpha_q05", "alpha_q50", "alpha_q95", "positive_share", "negative_share"),
     *("positive_mass", "negative_mass", "advantage_sum", "approx_kl", "clip_fraction", "grad_norm", "kept_share"),
-    *("entropy_drift_predicted", "entropy_drift_measured", "episodes_played", "turns_played", "updates"),
+    *("entropy_drift_predicted", "entropy_drift_measured", "episodes_played", "turns_played", "updates", "value_mean"),
 )
 """Metrics of a step that the results keep, beside `success`. With dynamic sampling those of responses and groups are of
 what was kept; `success` and `…_played` never are."""

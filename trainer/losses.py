@@ -209,7 +209,8 @@ def value_loss(
 ) -> Loss:
     """Critic: Σ_k w_k · ½·max((v − R)², (v_old + clamp(v − v_old, ±clip) − R)²). All [k], per response or per token.
 
-    clip None turns the value clip off. Metrics: value_clip_fraction, value_error (Σ w·(v − R)²), weight (Σ w).
+    clip None turns the value clip off. Metrics: value_clip_fraction, value_error (Σ w·(v − R)²), value_mean (Σ w·v),
+    weight (Σ w).
     Source: PPO2's value clipping; clip 0.5 as in the agent recipes.
     """
     square = (values - targets).square()
@@ -220,6 +221,7 @@ def value_loss(
         metrics = {
             "value_clip_fraction": (weights * (worst > square)).sum(),
             "value_error": (weights * square).sum(),
+            "value_mean": (weights * values).sum(),
             "weight": weights.sum(),
         }
     return Loss((weights * worst).sum() / 2, metrics)

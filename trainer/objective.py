@@ -83,5 +83,6 @@ def objective(
             clip=config.value_clip,
         )
         value = value + error.value
-        metrics |= {"value_loss": error.value.detach(), "value_error": error.metrics["value_error"]}
+        metrics |= {"value_loss": error.value.detach()}
+        metrics |= {name: error.metrics[name] for name in ("value_error", "value_mean")}
     return Objective(value, metrics)

@@ -159,6 +159,7 @@ def updates(rl: Sequence[Record]) -> Markup:
     shares = {"groups of one outcome": "uniform_groups", "responses that took part": "kept_share"}
     return join(
         curves(rl, "Loss", {"policy": "loss", "critic": "value_loss"}),
+        curves(rl, "Critic's value, mean over what it values", {"value": "value_mean"}),
         curves(rl, "Probability ratio, mean over tokens", {"mean": "ratio_mean"}),
         curves(rl, "Probability ratio, largest of any token", {"largest": "ratio_max"}),
         curves(rl, "Clipped tokens", clips | {"dual clip": "dual_clip_fraction"}, percent=True),

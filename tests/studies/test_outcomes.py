@@ -96,7 +96,9 @@ def test_inside_training_shows_ends_and_means() -> None:
     head, _, off, aem = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines())
     assert "Σ w·A" in note and inside(SMALL, []) == []
     shown = dict(zip(head, zip(off, aem)))
-    assert shown["arm"] == ("`off`", "`aem`")
+    assert shown["arm"] == ("`off`", "`aem`") and "critic's value" not in shown
+    valued = [row | ({"value_mean": "7"} if (row["arm"], row["seed"]) == ("aem", "1") else {}) for row in steps]
+    assert [line.split("|")[-2].strip() for line in inside(SMALL, valued)[1].splitlines()[2:]] == ["–", "7.00 to 7.00"]
     assert shown["token entropy"] == ("6.00 to 1.00",) * 2
     assert shown["gradient norm"] == ("2.00",) * 2 and shown["of A < 0"] == ("−0.50",) * 2
     assert shown["median"] == ("–", "1.25") and shown["response entropy"] == ("–", "–")

@@ -74,6 +74,7 @@ def test_ppo_with_a_critic_on_both_levels(tmp_path: Path) -> None:
         run(quick(*settings, "rollout.group_size=1"), path)
         records = figures(path, ("rl",))
         assert all(r["value_error"] >= 0 and r["kept_share"] == 1 for r in records)
+        assert records[0]["value_mean"] == 0, "a critic begins at 0"
 
 
 def test_whole_episodes_are_one_sequence_each(tmp_path: Path) -> None:

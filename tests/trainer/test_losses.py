@@ -234,6 +234,7 @@ def test_value_loss_by_hand() -> None:
     assert_close(loss.value, torch.tensor((0.5625 + 2.25) / 4))
     assert_close(loss.metrics["value_clip_fraction"], torch.tensor(0.5))
     assert_close(loss.metrics["value_error"], torch.tensor((0.5625 + 1) / 2))
+    assert_close(loss.metrics["value_mean"], torch.tensor(2.0))
     loss.value.backward()
     assert_close(values.grad, torch.tensor([0.375, 0.0]))
     free = value_loss(values, torch.tensor([1.0, 1.0]), torch.tensor([1.25, 3.0]), torch.tensor([0.5, 0.5]), clip=None)
