@@ -27,12 +27,12 @@ VALUE = "value_mean"
 NOTE = (
     f"**Inside training**, means over seeds and steps. Entropies are in nats, of the first and the last {ENDS} steps; "
     "masses are Σ w·A over the tokens of positive and of negative advantage, α included, the loss's weights w summing "
-    "to 1 in each update, ratio and clip left out; what the guard left alone, and what has equal returns, is in shares of "
-    "groups."
+    "to 1 in each update, ratio and clip left out; what the guard left alone, and what has equal returns, is in shares "
+    "of groups."
 )
 OF_CRITIC = (
-    f" The critic's value is the mean of the first and of the last {ENDS} steps, of the runs that recorded it (those of "
-    "the first seeds did not); a win is worth 10."
+    f" The critic's value is the mean of the first and of the last {ENDS} steps, of the runs that recorded it (those "
+    "of the first seeds did not); a win is worth 10."
 )
 
 
