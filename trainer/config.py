@@ -263,7 +263,7 @@ class AlgorithmConfig:
     """GAE over turns, or over response tokens (PPO)."""
     truncation_ends: bool = False
     """Count nothing after a truncated episode, as after a terminated one, instead of the critic's value of its last
-    state: for tasks whose limit of steps is part of what is asked (PPO)."""
+    state: for tasks whose limits of steps or tokens are part of what is asked (PPO)."""
     critic_lr: float = 1e-3
     """Learning rate of the critic: a small head on the policy's final hidden states, detached (PPO)."""
     value_clip: float = 0.5

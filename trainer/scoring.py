@@ -135,7 +135,7 @@ def score(
         recorded,
         entropies.of_all(world) if batch.entropies is None else batch.entropies,
         values.of_all(world) if critic is not None else None,
-        _last_values(policy, critic, final_prompts, room, world) if critic is not None else None,
+        _last_values(policy, critic, final_prompts, room, world) if critic is not None and final_prompts else None,
         fresh if mismatch == "none" else None,  # scored anew: all by the present weights
         parity_limit,
         metrics=metrics,

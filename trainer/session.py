@@ -173,8 +173,9 @@ class Session:
         return self.collector.joined(step, self.division.play(lambda: self.producer.take(step)))
 
     def final_prompts(self, groups: Sequence[RolloutGroup]) -> list[tuple[int, ...]]:
-        """What each episode's next prompt would have been (a critic values truncated ends); empty without a critic."""
-        if self.learner.critic is None:
+        """What each episode's next prompt would have been (a critic values truncated ends); empty without a critic, and
+        where nothing comes after such ends."""
+        if self.learner.critic is None or self.config.algorithm.truncation_ends:
             return []
         episodes = [episode for group in groups for episode in completed(group)]
         return self.loop.call(lambda: [self.agent.next_prompt(e) for e in episodes])  # where other prompts are made

@@ -263,3 +263,15 @@ def test_an_interrupted_study_goes_on_to_the_same_rows(whole: Room, tmp_path: Pa
             os.kill(job, signal.SIGKILL)
     for table in ("runs", "steps"):
         assert room.rows(table, 0) == whole.rows(table, 0)
+
+
+def test_ppo_is_compared_with_itself_as_it_was() -> None:
+    """What was registered keeps its critic's value after the last step; the arms that came later do without."""
+    ends = {
+        (study.name, arm): study.config(arm, 0).algorithm.truncation_ends
+        for study in (designs.SECONDARY, designs.CRITIC)
+        for arm in study.arms
+        if arm.startswith("ppo")
+    }
+    assert {key for key, ended in ends.items() if ended} == {("critic", "ppo-ends-off"), ("critic", "ppo-ends-aem")}
+    assert len(ends) == 6

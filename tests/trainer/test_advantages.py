@@ -146,7 +146,7 @@ def test_ppo_counts_nothing_after_a_truncated_episode_that_ends(level: str) -> N
     """As if it had terminated, and its last state's value were not known; the other episode is as it was."""
     values = torch.tensor([4.0, 6.0, 2.0]) if level == "turn" else torch.tensor([4.0, 5.0, 6.0, 2.0])
     options = {"level": level, "gamma": 0.5, "lam": 0.5, "whitened": False}
-    got = ppo(signals(values=values), truncation_ends=True, **options)
+    got = ppo(signals(values=values, final_values=None), truncation_ends=True, **options)
     assert_close(got.values, ppo(signals(values=values, terminated=torch.tensor([True, True])), **options).values)
     assert got.values[-1] == -2 and got.targets is not None and got.targets[-1] == 0
     assert_close(got.values[:-1], ppo(signals(values=values), **options).values[:-1])

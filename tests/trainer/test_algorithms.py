@@ -115,6 +115,13 @@ def test_an_algorithm_leaves_nothing_of_another_behind() -> None:
             assert use(used[before], name) == used[name], (before, name)
 
 
+def test_ppo_counts_nothing_after_a_truncated_episode_unless_it_is_told_to() -> None:
+    for name in ALGORITHMS:
+        assert use(TrainConfig(), name).algorithm.truncation_ends == (name in ("ppo", "ppo-token")), name
+    assert not use(TrainConfig(), "ppo", ["algorithm.truncation_ends=false"]).algorithm.truncation_ends
+    assert not use(use(TrainConfig(), "ppo"), "grpo").algorithm.truncation_ends
+
+
 def test_the_rest_stays_the_recipes() -> None:
     own = quick("algorithm.invalid_penalty=0.7", "algorithm.std_floor=0.5", "algorithm.estimator=ppo", "aem.lam=2")
     got = use(override(own, ["algorithm.options.level=token"]), "dapo")

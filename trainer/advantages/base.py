@@ -32,7 +32,7 @@ class Signals:
     values: Tensor | None = None
     """The critic's V, [responses] at the end of each prompt, or [tokens] before each response token."""
     final_values: Tensor | None = None
-    """[episodes] V of the last state; read for truncated episodes only."""
+    """[episodes] V of the last state; read for truncated episodes only. None too with `algorithm.truncation_ends`."""
     anchor_index: Tensor | None = None
     """[responses] int64 below the number of responses: equal where two turns of one group began in the same state."""
     uncertainty: Tensor | None = None

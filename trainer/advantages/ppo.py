@@ -6,7 +6,8 @@ Over turns V_t is taken at the end of turn t's prompt; over tokens before each r
 in between being skipped, and a turn's reward arrives with its last token. After the last step V is 0 if the episode
 terminated, and the critic's value of the last state if it was truncated, or 0 likewise with `truncation_ends`. That
 value makes a limit of steps something that the policy need not reckon with. Where running into it is how tasks are
-failed, and γ is 1, V may then rise to what the best episodes earn, and no advantage is left.
+failed, and γ is 1, nothing keeps V from rising to what a win is worth and beyond, and winning counts no more than
+going on.
 """
 
 from typing import Literal
@@ -51,8 +52,8 @@ def ppo(
     Targets are neither whitened nor modulated. Raises ValueError without the critic's values, or with values of the
     other level.
     """
-    if signals.values is None or signals.final_values is None:
-        raise ValueError("ppo needs a critic: signals.values and signals.final_values are missing")
+    if signals.values is None or (signals.final_values is None and not truncation_ends):
+        raise ValueError("ppo needs a critic: signals.values or signals.final_values are missing")
     rewards, episode = signals.rewards, signals.episode_index
     if level == "token":
         at_end = last_of_segment(signals.span_index)
@@ -60,7 +61,9 @@ def ppo(
         episode = episode[signals.span_index]
     if signals.values.shape != episode.shape:
         raise ValueError(f"need {episode.shape[0]} values, one per {level}, got {signals.values.shape[0]}")
-    bootstrap = torch.where(signals.terminated | truncation_ends, 0, signals.final_values)
+    bootstrap = torch.zeros_like(signals.returns)
+    if signals.final_values is not None and not truncation_ends:
+        bootstrap = torch.where(signals.terminated, bootstrap, signals.final_values)
     advantages, targets = gae(rewards, signals.values, bootstrap, episode, gamma=gamma, lam=lam)
     if whitened:
         advantages = whiten(advantages)
