@@ -152,7 +152,10 @@ class WandbWriter:
         try:
             import wandb
 
+            # wandb reads the variable once for a process, and something may have begun it before that was set
+            mode = {"mode": os.environ["WANDB_MODE"]} if os.environ.get("WANDB_MODE") else {}
             settings = wandb.Settings(
+                **mode,
                 silent=True,
                 console="off",
                 disable_git=True,

@@ -191,6 +191,8 @@ def test_nobody_is_asked_to_log_in(wandb: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_real_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    real.setup()  # as when something else of this process has begun it
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("socket.gethostname", lambda: "some-machine")
     monkeypatch.setattr(sys, "argv", ["some-program", "--some-argument"])
