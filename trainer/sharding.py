@@ -28,7 +28,7 @@ def mesh_of(world: World, device: torch.device) -> "DeviceMesh":
     """All processes in a row, each with its device; a collective."""
     from torch.distributed.device_mesh import init_device_mesh
 
-    if device.index is not None:
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # FSDP2 takes the current one
     return init_device_mesh(device.type, (world.size,))
 

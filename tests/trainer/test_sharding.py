@@ -127,6 +127,11 @@ def test_only_what_transformers_makes_is_loaded_in_turn(tmp_path: Path, monkeypa
         assert loaded(ALONE, tmp_path / kind, lambda: "a model") == ("a model", how)
 
 
+def test_a_numbered_cpu_is_a_cpu() -> None:
+    with opened("cpu", group=True) as world:
+        assert sharding.mesh_of(world, torch.device("cpu:0")).device_type == "cpu"
+
+
 def test_gradients_are_sums_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two processes with the same share each: twice its gradient, of what is sharded and of what is not."""
 
