@@ -2,9 +2,9 @@
 
 An entry holds what the publication fixes: how advantages are estimated, which ratio is clipped how, how tokens share
 the loss, which groups and episodes take part; and one thing of ours, that PPO counts nothing after a truncated episode.
-All else (tasks, lengths, learning rates, the penalty for invalid
-actions, AEM) stays the recipe's. What another entry sets goes back to its default, so that nothing of a recipe's own
-algorithm, or of one chosen before, is left behind. Formulas and sources are in `docs/algorithms.md`.
+All else (tasks, lengths, learning rates, the penalty for invalid actions, AEM) stays the recipe's. What another entry
+sets goes back to its default, so that nothing of a recipe's own algorithm, or of one chosen before, is left behind.
+Formulas and sources are in `docs/algorithms.md`.
 """
 
 from collections.abc import Mapping, Sequence
