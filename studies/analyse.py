@@ -28,14 +28,14 @@ from trainer.progress import Reporter
 
 SEED = 902
 MASKED_STEPS = 30
-FROM = ("weak", "thoughts")
+FROM = ("weak", "thoughts", "thoughts-strong")
 """Starts: of short responses, and of long ones."""
 
 
 def main() -> None:
     """Make the runs, unless they are there, and the analyses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("starts", nargs="*", metavar="START", help=f"{' or '.join(FROM)}; default: both")
+    parser.add_argument("starts", nargs="*", metavar="START", help=f"{', '.join(FROM)}; default: all")
     parser.add_argument("--work", type=Path, default=HERE / "work" / FOLDER, help="the runs' folders go here")
     args = parser.parse_args()
     if unknown := set(args.starts) - set(FROM):

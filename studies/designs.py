@@ -154,6 +154,17 @@ CRITIC = Study(
 )
 """Thought of once five seeds of `SECONDARY` had been seen, and two runs of seeds 0 and 1."""
 
+LONG = Study(
+    name="long-responses",
+    question="Does AEM help GRPO where responses are longer and the start is stronger?",
+    start="thoughts-strong",
+    arms={name: PRIMARY.arms[name] for name in ("off-episode", "aem-episode", "shuffled-episode")},
+    contrasts=(("aem-episode", "off-episode"), ("aem-episode", "shuffled-episode")),
+    signs=(1, 1),
+    seeds=tuple(range(10)),
+)
+"""Thought of once the analyses of the start `thoughts` had been seen."""
+
 REGIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "few-games": ("weak", ("env.train_tasks=16",)),
     "groups-32": ("weak", ("rollout.tasks=2", "rollout.group_size=32")),
@@ -179,5 +190,5 @@ SCREENS = tuple(
 )
 
 STUDIES: Mapping[str, Study] = MappingProxyType(
-    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, CRITIC, ABLATIONS, *SCREENS)}
+    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, CRITIC, ABLATIONS, LONG, *SCREENS)}
 )

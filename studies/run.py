@@ -208,7 +208,7 @@ def _list(studies: Sequence[Study]) -> int:
         done = {(row["arm"], int(row["seed"])) for row in tables.read(study.name, "runs")}
         wanted = {(arm, seed) for arm in study.arms for seed in study.seeds}
         left += len(wanted - done)
-        print(f"{study.name:12} {len(wanted & done):4} of {len(wanted):4} runs  {study.question}")
+        print(f"{study.name:17} {len(wanted & done):4} of {len(wanted):4} runs  {study.question}")
     return 3 if left else 0
 
 

@@ -31,10 +31,16 @@ WEAK = replace(
     optimiser=replace(weak_start.optimiser, warmup_steps=5),
 )
 
+THOUGHTS = replace(WEAK, model=replace(WEAK.model, prompt="thoughts:ThoughtfulSpec", max_new_tokens=20))
+
 STARTS: Mapping[str, TrainConfig] = MappingProxyType(
     {
         "weak": WEAK,
-        "thoughts": replace(WEAK, model=replace(WEAK.model, prompt="thoughts:ThoughtfulSpec", max_new_tokens=20)),
+        "thoughts": THOUGHTS,
+        # Chosen on seed 901, by six steps without AEM: 20 to 45 % success, 10 tokens a response and 0.4 nats a token.
+        "thoughts-strong": replace(
+            THOUGHTS, warmstart=replace(THOUGHTS.warmstart, steps=1600, explore_steps=0), steps=40
+        ),
         "small": replace(WEAK, model=replace(WEAK.model, preset="small")),
         "quickstart": _quiet(quickstart),
         "webshop": _quiet(webshop),
