@@ -112,7 +112,7 @@ class SlowToy(ToyEnv):
         with SlowToy.lock:
             SlowToy.open_now += 1
             SlowToy.most = max(SlowToy.most, SlowToy.open_now)
-        sleep(0.001 + 0.004 * Random(f"{action}{self._steps}{id(self)}").random())
+        sleep(0.0002 + 0.001 * Random(f"{action}{self._steps}{id(self)}").random())
         try:
             return super().step(action)
         finally:
