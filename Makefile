@@ -13,20 +13,23 @@ WORKERS ?= 2
 #   make test-vllm VLLM_PYTHON=/path/to/bin/python
 VENV_VLLM   ?= .venv-vllm
 VLLM_PYTHON ?= $(BIN)/python
+# OpenEnv's pins and those of constraints.txt cannot both be met.
+VENV_OPENENV ?= .venv-openenv
 RECIPE  ?= alfworld-tiny
 
-.PHONY: help quickstart test test-vllm quicktest check bench docs clean install
+.PHONY: help quickstart test test-vllm test-openenv quicktest check bench docs clean install
 help:
 	@echo "make quickstart   install, then train and evaluate an agent with AEM on embedded games (CPU; minutes)"
 	@echo "make test         install everything the tests need, then run all of them"
 	@echo "make test-vllm    tests with the real vLLM, in an environment of its own (3.5 GB, on CPUs too)"
+	@echo "make test-openenv tests with the real OpenEnv, in an environment of its own (510 MB)"
 	@echo "make check        ruff, types, layering, docs links, quick tests: run it before every commit"
 	@echo "make bench        speed against peers, one table each, JSON in bench/results"
 	@echo "make docs         build the documentation into site/, and check its links"
-	@echo "make clean        remove .venv, .venv-vllm and caches"
+	@echo "make clean        remove .venv, .venv-vllm, .venv-openenv and caches"
 
 # Each stamp is renewed when what it installs from changes, so that a second call starts at once.
-$(BIN)/python $(VENV_VLLM)/bin/python:
+$(BIN)/python $(VENV_VLLM)/bin/python $(VENV_OPENENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -m venv $(@D:/bin=) || { echo "The venv module is missing (Debian: apt-get install python3-venv)." >&2; rm -rf $(@D:/bin=); exit 1; }
@@ -68,6 +71,14 @@ test-vllm:
 quicktest: $(VENV)/.stamp-test
 	$(PYTEST) -n $(WORKERS) -m "not slow and not e2e and not realengine" tests
 
+$(VENV_OPENENV)/.stamp: pyproject.toml constraints-openenv.txt | $(VENV_OPENENV)/bin/python
+	@echo "Installing OpenEnv into $(VENV_OPENENV) (first time only: a minute)"
+	@$(VENV_OPENENV)/bin/python -m pip install $(PIP_QUIET) -c constraints-openenv.txt -e . openenv pytest pytest-timeout hypothesis
+	@touch $@
+
+test-openenv: $(VENV_OPENENV)/.stamp
+	$(VENV_OPENENV)/bin/python -m pytest tests/aem_agent/test_openenv.py
+
 check: $(VENV)/.stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -84,4 +95,4 @@ bench: $(VENV)/.stamp-test
 	@for file in bench/[a-z]*.py; do echo; echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_OPENENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

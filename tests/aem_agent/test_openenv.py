@@ -1,5 +1,5 @@
 """Our environments served to the real OpenEnv's client. The package conflicts with what `make test` pins, so this runs
-only where it is: in an environment of its own, see docs/adapters.md.
+in an environment of its own: `make test-openenv`.
 """
 
 import os
@@ -17,7 +17,7 @@ import pytest
 
 import aem_envs
 
-pytest.importorskip("openenv", reason="openenv is not installed: it needs an environment of its own (docs/adapters.md)")
+pytest.importorskip("openenv", reason="openenv is not installed here: `make test-openenv` runs this")
 
 import httpx
 import uvicorn
