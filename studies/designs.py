@@ -165,6 +165,17 @@ LONG = Study(
 )
 """Thought of once the analyses of the start `thoughts` had been seen."""
 
+LOSS = Study(
+    name="loss",
+    question="Does GRPO do better where every episode weighs the same than where every token does?",
+    start="weak",
+    arms={name: PRIMARY.arms[name] for name in ("off", "off-episode")},
+    contrasts=(("off-episode", "off"),),
+    signs=(1,),
+    seeds=tuple(range(16, 26)),
+)
+"""Noticed in `PRIMARY`: asked again of seeds that it does not have."""
+
 REGIMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "few-games": ("weak", ("env.train_tasks=16",)),
     "groups-32": ("weak", ("rollout.tasks=2", "rollout.group_size=32")),
@@ -190,5 +201,5 @@ SCREENS = tuple(
 )
 
 STUDIES: Mapping[str, Study] = MappingProxyType(
-    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, CRITIC, ABLATIONS, LONG, *SCREENS)}
+    {study.name: study for study in (PRIMARY, BALANCE, SECONDARY, CRITIC, ABLATIONS, LONG, LOSS, *SCREENS)}
 )
