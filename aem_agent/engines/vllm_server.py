@@ -230,7 +230,7 @@ def _release(python: str) -> tuple[int, int]:
         raise VllmVersionError(f"cannot run {python!r} ({error}): ${PYTHON} names the wrong interpreter?") from None
     if not done.stdout.strip():
         raise VllmVersionError(
-            f"{python!r} has no vLLM: install 'aem-suite[vllm]' in an environment of its own, and run this in it or "
-            f"name its interpreter in ${PYTHON}"
+            f"{python!r} has no vLLM: install it in an environment of its own (pip install -e '.[vllm]' in aem-suite's "
+            f"checkout), and run this in it or name its interpreter in ${PYTHON}"
         )
     return checked_release(done.stdout.strip())
