@@ -1,9 +1,11 @@
 """What is known of an episode while it is played, and the record that it becomes."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aem_agent.record_format import MAX_NUMBER
 from aem_agent.types import Episode, TaskRef, Turn
 from aem_envs.core import InfrastructureError
 
@@ -117,18 +119,43 @@ def error_text(error: BaseException) -> str:
 
 
 def kept_info(info: dict[str, Any]) -> dict[str, Any]:
-    """The entries of `info` that a record keeps; the rest can be had again by replaying the actions."""
+    """The entries of `info` that a record keeps; the rest can be had again by replaying the actions.
+
+    Raises:
+        InfrastructureError: one of them is not what the environment is to give as such.
+    """
     get = info.get
     kept = {
-        "score": float(get("score") or 0.0),
+        "score": _score(get("score")),
         "won": bool(get("won")),
         "anchor": str(get("anchor", "")),
         "action_error": get("action_error"),
     }
     if details := get("details"):
-        kept["details"] = json.loads(json.dumps(details, default=repr))  # as it will be read, and ours alone
+        kept["details"] = _kept_details(details)
     if get("seconds"):
         kept["seconds"] = kept_seconds(info)
+    return kept
+
+
+def _score(score: Any) -> float:
+    try:
+        found = float(score or 0.0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InfrastructureError(f"info['score'] is not a number: {error}") from error
+    if not abs(found) <= MAX_NUMBER:
+        raise InfrastructureError(f"info['score'] is {found}, not between ±{MAX_NUMBER:g}")
+    return found
+
+
+def _kept_details(details: Any) -> dict[str, Any]:
+    """As they will be read, and ours alone."""
+    if not isinstance(details, Mapping):
+        raise InfrastructureError(f"info['details'] is of type {type(details).__name__}, not dict")
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(dict(details), default=repr))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InfrastructureError(f"info['details'] cannot be recorded: {error}") from error
     return kept
 
 

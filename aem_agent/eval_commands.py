@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import webbrowser
 from dataclasses import astuple, fields
@@ -20,6 +21,8 @@ from aem_agent.evaluate import (
     Plan,
     comparable,
     evaluate,
+    missing,
+    open_evaluation,
     open_folder,
     prepare,
     summarize_folder,
@@ -35,8 +38,10 @@ from aem_agent.summary import Summary
 from aem_agent.terminal import EvalProgress, print_comparison, print_episode, print_summary, print_usage
 from aem_agent.trust import acting_in_evaluation, require_named_url, require_trust, resume_command, same_url
 from aem_envs.cli_common import CliError, parse_settings
-from aem_envs.sanitize import counted, plain
+from aem_envs.sanitize import counted, cut, plain
 
+DIFFERENCE = 500
+"""Characters of a setting in which two runs differ that are shown."""
 INCOMPLETE = 3
 """Exit code when errored or missing episodes remain."""
 
@@ -72,8 +77,8 @@ def _config(args: argparse.Namespace) -> EvalConfig:
 
 def _recorded(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
     """The folder's configuration under what was given; raises `UntrustedRecordError` for what must be given again."""
-    stored = RunFolder.open(args.resume).config
-    command = f"aem-eval run --resume {args.resume}"
+    stored = open_evaluation(args.resume).config
+    command = f"aem-eval run --resume {shlex.quote(str(args.resume))}"
     if not args.trust:
         require_trust(args.resume, acting_in_evaluation(stored, named=given), command)
     if "base_url" not in given:
@@ -142,8 +147,8 @@ def run(args: argparse.Namespace) -> int:
         console = _console()
         print_summary(console, result.summary, plan.config.model)
         print_usage(console, getattr(getattr(policy, "engine", None), "usage", None))
-        shown = plain(str(folder.path))
-        console.print(f"{shown}  (aem-eval view {shown})", markup=False, soft_wrap=True)
+        shown, quoted = plain(str(folder.path)), plain(shlex.quote(str(folder.path)))
+        console.print(f"{shown}  (aem-eval view {quoted})", markup=False, soft_wrap=True)
     if result.interrupted or result.summary.errors:
         again = resume_command(folder.path, folder.config, trust=args.trust)
         print(plain(f"to play the rest: {again}"), file=sys.stderr)
@@ -180,8 +185,7 @@ def _dry_run(plan: Plan, done: int, args: argparse.Namespace) -> int:
 
 def _note_versions(folder: RunFolder) -> None:
     """A resumed run mixes software versions: say so, since results may."""
-    then = json.loads((folder.path / "config.json").read_bytes()).get("versions", {})
-    now = software_versions()
+    then, now = folder.versions, software_versions()
     changed = [f"{k} {then.get(k)} → {now.get(k)}" for k in sorted({*then, *now}) if then.get(k) != now.get(k)]
     if changed:
         print(plain(f"note: begun with other software: {', '.join(changed)}"), file=sys.stderr)
@@ -189,7 +193,7 @@ def _note_versions(folder: RunFolder) -> None:
 
 def score(args: argparse.Namespace) -> int:
     """`aem-eval score`."""
-    folder = RunFolder.open(args.dir)
+    folder = open_evaluation(args.dir)
     summary = summarize_folder(folder)
     if args.json:
         _print_json(summary.to_json())
@@ -200,11 +204,12 @@ def score(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """`aem-eval compare`."""
-    a, b = RunFolder.open(args.a), RunFolder.open(args.b)
-    different = differing(comparable(a.config), comparable(b.config))
+    a, b = open_evaluation(args.a), open_evaluation(args.b)
+    different = [cut(line, DIFFERENCE) for line in differing(comparable(a.config), comparable(b.config))]
     if different and not args.force:
         raise CliError(f"the runs are not comparable ({'; '.join(different)}): --force compares them anyway")
-    comparison = comparisons.compare(a.episodes(), b.episodes(), seed=args.seed)
+    played = a.episodes(), b.episodes()
+    comparison = comparisons.compare(*played, seed=args.seed)
     if comparison.other_data and not args.force:
         raise CliError(f"{comparison.other_data} common tasks have other data in B: --force compares them anyway")
     if args.json:
@@ -212,6 +217,9 @@ def compare(args: argparse.Namespace) -> int:
     else:
         names = (f"{path} ({folder.config.get('model')})" for path, folder in ((args.a, a), (args.b, b)))
         print_comparison(_console(), comparison, *names)
+        for letter, folder, found in zip("AB", (a, b), played, strict=True):
+            if left := missing(folder.config, len(found)):
+                print(f"{letter} is incomplete: {counted(left, 'planned episode')} not played", file=sys.stderr)
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from aem_agent.run_folder import run_around, write_atomically
+from aem_agent.summary import last_details
 from aem_agent.types import AgentError, Episode, Turn
 
 
@@ -85,7 +86,7 @@ def export(
         raise ExportError("no won episode to export" + ("; --all takes the others too" if only_won else ""))
     kept.sort(key=lambda e: (e.task_id, e.repeat))
     lines = [json.dumps(FORMATS[format](episode)) + "\n" for episode in kept]
-    write_atomically(out, "".join(lines).encode("ascii"))
+    write_atomically(out, "".join(lines).encode("ascii"), follow=True)
     return len(kept), sum(len(e.turns) for e in kept)
 
 
@@ -96,7 +97,7 @@ def predictions(episodes: Iterable[Episode], model: str) -> list[dict[str, str]]
     found: dict[str, str | None] = {}
     for episode in sorted(episodes, key=lambda e: (e.task_id, e.repeat)):
         if episode.completed and episode.turns:
-            patch = episode.turns[-1].info.get("details", {}).get("model_patch")
+            patch = last_details(episode).get("model_patch")
             found.setdefault(episode.task_id, None if patch is None else str(patch))
     if not any(patch is not None for patch in found.values()):
         return []

@@ -75,7 +75,7 @@ def folder_policy(folder: Path, engine_name: str | None, asked: Asked, concurren
         engine: LocalEngine = _engine(LocalEngine, engine_name, getattr(kind, "load", None), folder, **options)
         return engine
 
-    return _token_policy(str(folder), folder, make, asked)
+    return _token_policy(str(folder), folder, make, replace(asked, sampling={**asked.sampling, "entropies": True}))
 
 
 def _token_policy(name: str, folder: Path, make: Callable[[], Any], asked: Asked) -> ModelPolicy:

@@ -16,6 +16,9 @@ class BadRecordError(ValueError):
     """Data that is not an episode; says which field."""
 
 
+MAX_NUMBER = 1e100
+"""Rewards and scores are no larger: sums of them, and means, stay finite."""
+
 _encode = JSONEncoder(check_circular=False, separators=(",", ":"), default=repr).encode
 _FIRST_VERSION = Response("").policy_versions
 _ESCAPED = bytes({*range(0x20), ord('"'), ord("\\")} - {ord("\n")})
@@ -128,6 +131,20 @@ def _is(kind: type, value: Any) -> Any:
     return value
 
 
+def _int(value: Any) -> int:
+    whole: int = _is(int, value)
+    if whole.bit_length() > 128:  # Python's have no end, and whoever adds or prints such a one has
+        raise BadRecordError("a number too large")
+    return whole
+
+
+def _finite(value: Any) -> float:
+    number = _number(value)
+    if not abs(number) <= MAX_NUMBER:
+        raise BadRecordError(f"{number} is not between ±{MAX_NUMBER:g}")
+    return number
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRecordError(f"{str(value)[:40]!r} is not a number")
@@ -164,7 +181,6 @@ def _finish_reason(value: Any) -> str:
 
 
 _str: Reader = partial(_is, str)
-_int: Reader = partial(_is, int)
 _bool: Reader = partial(_is, bool)
 _ids = partial(_tuple_of_one, int, _int)
 _numbers = partial(_optional, partial(_tuple_of_one, float, _number))
@@ -193,7 +209,7 @@ _TURN_READERS: dict[str, Reader] = {
     "format_valid": _bool,
     "format_error": partial(_optional, _str),
     "action_valid": _bool,
-    "reward": _number,
+    "reward": _finite,
     "info": partial(_is, dict),
     "dropped_turns": _int,
 }
@@ -209,7 +225,7 @@ _EPISODE_READERS: dict[str, Reader] = {
     **dict.fromkeys(("repeat", "seed", "retries"), _int),
     **dict.fromkeys(("terminated", "truncated", "won"), _bool),
     **dict.fromkeys(("truncation_reason", "error"), partial(_optional, _str)),
-    **dict.fromkeys(("return_", "score", "seconds"), _number),
+    **dict.fromkeys(("return_", "score", "seconds"), _finite),
     "turns": partial(_tuple_of, _turn),
 }
 

@@ -9,10 +9,12 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aem_agent.files import open_to_append, open_to_read
 from aem_agent.record_format import BadRecordError, from_json, to_line
 from aem_agent.types import AgentError, Episode
 
@@ -23,6 +25,10 @@ except ImportError:  # no advisory locks on this system
 
 SCHEMA_VERSION = 1
 """Of a run folder: raised when the meaning of its files changes."""
+
+
+MAX_LINE = 1 << 28
+"""Bytes of an episode's line that are read at most."""
 
 
 class RecordError(AgentError):
@@ -54,10 +60,12 @@ def read_episodes(path: Path) -> Iterator[Episode]:
 def located_episodes(path: Path) -> Iterator[tuple[int, Episode]]:
     """As `read_episodes`, each with the byte at which its line begins, for `episode_at`."""
     try:
-        with path.open("rb") as lines:
+        with open_to_read(path) as file:
             end = 0
-            for number, line in enumerate(lines, 1):
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE + 1), b""), 1):
                 start, end = end, end + len(line)
+                if len(line) > MAX_LINE:
+                    raise RecordError(f"{path}, line {number}: longer than {MAX_LINE:,} bytes")
                 try:
                     yield start, parse_line(line)
                 except BadRecordError as error:
@@ -71,9 +79,9 @@ def located_episodes(path: Path) -> Iterator[tuple[int, Episode]]:
 def episode_at(path: Path, start: int) -> Episode:
     """The episode whose line begins at this byte; raises `RecordError`."""
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             file.seek(start)
-            return parse_line(file.readline())
+            return parse_line(file.readline(MAX_LINE))
     except (BadRecordError, OSError) as error:
         raise RecordError(f"cannot read the episode at byte {start} of {path}: {error}") from error
 
@@ -100,7 +108,7 @@ class EpisodeWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._fd = open_to_append(path)
         except OSError as error:
             raise RecordWriteError(f"cannot open {path}: {error.strerror}") from error
         try:
@@ -150,7 +158,7 @@ class EpisodeWriter:
         size = os.fstat(self._fd).st_size
         if size == 0:
             return
-        with self.path.open("rb") as file:
+        with os.fdopen(os.dup(self._fd), "rb") as file:
             start = _last_line_start(file, size)
             file.seek(start)
             last = file.read()

@@ -9,13 +9,16 @@ report.html       }
 import json
 import os
 import platform
+import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from aem_agent.files import read_config, replacing
 from aem_agent.records import SCHEMA_VERSION, EpisodeWriter, RecordWriteError, RunFolderError, read_episodes
 from aem_agent.types import Episode
 
@@ -25,9 +28,11 @@ PACKAGES = ("aem-suite", "gymnasium", "numpy", "torch", "transformers", "tokeniz
 class RunFolder:
     """A run's files. Make one with `create`, `open` or `resume`."""
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], versions: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.config = config
+        self.versions = versions or {}
+        """Of the software it was begun with, as recorded."""
         self.episodes_path = path / "episodes.jsonl"
         self.summary_path = path / "summary.json"
         self.report_path = path / "report.html"
@@ -41,15 +46,17 @@ class RunFolder:
             RecordWriteError: it cannot be written.
         """
         if (path / "config.json").exists():
-            raise RunFolderError(f"{path} already holds a run; resume it with --resume {path}, or choose another --out")
+            again = f"--resume {shlex.quote(str(path))}"
+            raise RunFolderError(f"{path} already holds a run; resume it with {again}, or choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecordWriteError(f"cannot make the folder {path}: {error.strerror}") from error
         written = json.loads(json.dumps(config))  # what a reader will see: tuples are lists, keys are strings
-        head = {"schema_version": SCHEMA_VERSION, "versions": software_versions(), "config_hash": config_hash(written)}
+        versions = software_versions()
+        head = {"schema_version": SCHEMA_VERSION, "versions": versions, "config_hash": config_hash(written)}
         write_json(path / "config.json", {**head, "config": written})
-        return cls(path, written)
+        return cls(path, written, versions)
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -60,7 +67,7 @@ class RunFolder:
         """
         file = path / "config.json"
         try:
-            data = json.loads(file.read_bytes())
+            data = json.loads(read_config(file))
         except FileNotFoundError as error:
             raise RunFolderError(f"{path} holds no run: it has no config.json") from error
         except (OSError, ValueError, RecursionError) as error:
@@ -73,7 +80,8 @@ class RunFolder:
             )
         if not isinstance(data.get("config"), dict) or data.get("config_hash") != config_hash(data["config"]):
             raise RunFolderError(f"{file} was changed or damaged: its configuration does not match its hash")
-        return cls(path, data["config"])
+        versions = data.get("versions")
+        return cls(path, data["config"], versions if isinstance(versions, dict) else {})
 
     @classmethod
     def resume(cls, path: Path, config: dict[str, Any]) -> "RunFolder":
@@ -148,27 +156,21 @@ def write_json(path: Path, data: Any) -> None:
     write_atomically(path, (json.dumps(data, indent=2) + "\n").encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, follow: bool = False) -> None:
     """Replace a file as a whole: readers, and a power cut, see the old content or the new; raises
     `RecordWriteError`.
 
-    A link is followed. What is no file (a pipe, a device) cannot be replaced, and is written to.
+    Whatever has the name is replaced, a link too: one in a folder from elsewhere may lead anywhere. With `follow` it
+    was the user who typed the path: a link is followed, and what is no file (a pipe, a device) is written to.
     """
     try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(content)
-            return
-        path = Path(os.path.realpath(path))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        if follow:
+            if path.exists() and not path.is_file():
+                path.write_bytes(content)
+                return
+            path = Path(os.path.realpath(path))
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise RecordWriteError(f"cannot write {path}: {error.strerror}") from error
 
@@ -181,7 +183,7 @@ def run_around(path: Path) -> Path | None:
 def _holds_run(folder: Path) -> bool:
     """Of any schema version, and damaged or not: only what tells it from a model's folder is looked at."""
     try:
-        data = json.loads((folder / "config.json").read_bytes())
+        data = json.loads(read_config(folder / "config.json"))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and "schema_version" in data

@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from aem_agent.prices import Prices, known_dollars
@@ -223,7 +224,7 @@ def summarize(
         engine=", ".join(sorted({e.engine for e in completed if e.engine})),
         phases=_phases(completed),
         details=_mean_details(completed),
-        verdicts=dict(sorted(Counter(str(d["verdict"]) for e in completed if "verdict" in (d := _last(e))).items())),
+        verdicts=_verdicts(completed),
     )
 
 
@@ -231,22 +232,35 @@ def _phases(completed: Sequence[Episode]) -> dict[str, float]:
     spent: dict[str, float] = defaultdict(float)
     for episode in completed:
         for turn in episode.turns:
-            for phase, seconds in turn.info.get("seconds", {}).items():
-                spent[phase] += seconds
+            for phase, seconds in _mapping(turn.info.get("seconds")).items():
+                spent[phase] += seconds if _finite(seconds) else 0.0
     return {phase: round(seconds / len(completed), 6) for phase, seconds in sorted(spent.items())}
 
 
-def _last(episode: Episode) -> dict[str, Any]:
-    """The details of an episode's end."""
-    details: dict[str, Any] = episode.turns[-1].info.get("details", {}) if episode.turns else {}
-    return details
+def _verdicts(completed: Sequence[Episode]) -> dict[str, int]:
+    ends = map(last_details, completed)
+    return dict(sorted(Counter(str(end["verdict"]) for end in ends if "verdict" in end).items()))
+
+
+def last_details(episode: Episode) -> dict[str, Any]:
+    """The environment's details of an episode's end."""
+    return _mapping(episode.turns[-1].info.get("details")) if episode.turns else {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """What a record has where a mapping belongs; empty where it is something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, float) and isfinite(value)
 
 
 def _mean_details(completed: Sequence[Episode]) -> dict[str, float]:
     found: dict[str, list[float]] = defaultdict(list)
     for episode in completed:
-        for name, value in _last(episode).items():
-            if isinstance(value, float):
+        for name, value in last_details(episode).items():
+            if _finite(value):
                 found[name].append(value)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 

@@ -95,7 +95,8 @@ def resume_command(path: Path, config: Mapping[str, Any], *, trust: bool) -> str
     """What plays the rest of an evaluation of one's own; `trust`: it was begun with --trust."""
     word = " --trust" if trust or acting_in_evaluation(config) else ""
     url = unnamed_url(config)
-    return f"aem-eval run --resume {path}{word}" + ("" if url is None else f" --base-url {shlex.quote(url)}")
+    server = "" if url is None else f" --base-url {shlex.quote(url)}"
+    return f"aem-eval run --resume {shlex.quote(str(path))}{word}{server}"
 
 
 def _model_is_code(model: object) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 
+from aem_agent.record_format import MAX_NUMBER
 from aem_agent.types import AgentError, EpisodePolicy, Policy, TaskRef
 from aem_envs.core import InfrastructureError
 
@@ -118,8 +119,8 @@ def checked_step(observation: str, reward: Any, terminated: bool, truncated: boo
         reward = float(reward)
     except (TypeError, ValueError):
         reward = math.nan
-    if reward != reward:
-        raise InfrastructureError("the environment returned a reward that is not a number")
+    if not abs(reward) <= MAX_NUMBER:
+        raise InfrastructureError(f"the environment returned a reward that is not a number between ±{MAX_NUMBER:g}")
     return observation, reward, bool(terminated), bool(truncated), info
 
 

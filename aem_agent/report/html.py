@@ -6,10 +6,12 @@ forgot it. The page's content security policy allows one thing: this room's own 
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
+from aem_agent.files import open_to_read
 from aem_envs.sanitize import cut, for_html
 
 MAX_CELL = 2_000
@@ -93,6 +95,26 @@ def _style() -> tuple[str, str]:
     return css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
 
 
+_HEAD = (
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-",
+    "'; base-uri 'none'; form-action 'none'\">\n",
+)
+"""How a document begins, but for the digest of its style sheet: whatever follows, it runs and loads nothing."""
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file begins as `page` does, under a policy by which nothing in it runs or loads; a link is none."""
+    head = re.compile(f"{re.escape(_HEAD[0])}[A-Za-z0-9+/=]{{44}}{re.escape(_HEAD[1])}")
+    try:
+        if path.is_symlink():
+            return False
+        with open_to_read(path) as file:
+            return head.match(file.read(1000).decode("utf-8", "replace")) is not None
+    except OSError:
+        return False
+
+
 def page(title: str, sections: Iterable[tuple[str, str]], *, subtitle: str = "", footer: str = "") -> str:
     """A whole document: a heading and (section heading, body) pairs; a section without heading follows the one before.
 
@@ -100,15 +122,13 @@ def page(title: str, sections: Iterable[tuple[str, str]], *, subtitle: str = "",
     can be mailed, and opened from disk.
     """
     css, digest = _style()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     body = join(
         tag("header", tag("h1", _short(title)), tag("p", _short(subtitle), class_="subtitle") if subtitle else ""),
         *(tag("section", tag("h2", _short(heading)) if heading else "", content) for heading, content in sections),
         tag("footer", footer) if footer else "",
     )
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"{_HEAD[0]}{digest}{_HEAD[1]}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
         f"<title>{escape(_short(title))}</title>\n<style>{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"

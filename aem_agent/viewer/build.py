@@ -5,6 +5,7 @@ from typing import Any
 
 from aem_agent.comparison import Comparison, NothingInCommonError, compare
 from aem_agent.evaluate import comparable
+from aem_agent.report.html import is_page
 from aem_agent.run_folder import RunFolder, differing, run_around
 from aem_agent.types import AgentError
 from aem_agent.viewer.chunks import ChunkWriter
@@ -79,7 +80,7 @@ def _free(path: Path) -> Path:
 
 def _run(folder: RunFolder, index: Index, page: Path) -> dict[str, Any]:
     """A run as the page reads it."""
-    beside = folder.report_path.is_file() and page.resolve().parent == folder.path.resolve()
+    beside = page.resolve().parent == folder.path.resolve() and is_page(folder.report_path)
     return facts(folder, index) | columns(index) | {"report": folder.report_path.name if beside else None}
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import Any
 
+from aem_agent.evaluate import missing
 from aem_agent.run_folder import RunFolder
 from aem_agent.summary import rates
 from aem_agent.types import Episode, Response, Turn
@@ -67,7 +67,7 @@ def read_run(folder: RunFolder, chunks: ChunkWriter) -> Index:
                 source=source_number,
                 chunk=chunk,
                 position=position,
-                entropy=fmean(entropies) if entropies else None,
+                entropy=sum(entropies) / len(entropies) if entropies else None,
                 invalid=sum(not (turn.format_valid and turn.action_valid) for turn in episode.turns),
             )
     chunks.flush()
@@ -147,6 +147,7 @@ def facts(folder: RunFolder, index: Index) -> dict[str, Any]:
         "details": text(details, MAX_NAME),
         "training": is_training(folder),
         "rates": None if is_training(folder) else _rates(index.episodes()),
+        "missing": 0 if is_training(folder) else missing(config, len(index.rows)),
     }
 
 

@@ -6,14 +6,13 @@ types). The scripts put every text into the page as text.
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from aem_agent.files import replacing
 from aem_agent.records import RecordWriteError
 from aem_agent.viewer.chunks import ChunkWriter, packed
 from aem_envs.sanitize import for_html
@@ -76,17 +75,13 @@ def write_page(path: Path, title: str, head: Mapping[str, Any], runs: Sequence[C
     }
     before, after = skeleton.split("@@CHUNKS@@")
     before = re.sub("@@([A-Z]+)@@", lambda name: given[name[1]], before)  # in one pass: what is put in is not looked at
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as out:
+        with replacing(path) as out:
             out.write(before.encode())
             for number, chunks in enumerate(runs):
                 _chunks(out, number, chunks)
             out.write(after.encode())
-        temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RecordWriteError(f"cannot write {path}: {error.strerror}; name another place with --out") from error
 
 

@@ -10,6 +10,9 @@ from aem_envs.sanitize import cut, plain
 MAX_TEXT = 100_000
 """Characters of one text that the page holds at most; the record keeps the rest."""
 
+MAX_ACTION = 2000
+"""Characters of an action that is looked for in its response."""
+
 MAX_GOAL = 200
 """Characters of the line that says what is to be done."""
 
@@ -46,7 +49,9 @@ def thoughts(turn: Turn) -> str:
     if found := _THOUGHT.search(said):
         return found[1].strip()
     action = turn.action.strip()
-    before, there, _ = said.rpartition(action) if action else ("", "", "")
+    if not action or len(action) > MAX_ACTION or len(said) > MAX_TEXT:  # the search takes the product of both
+        return ""
+    before, there, _ = said.rpartition(action)
     return _OPENING.sub("", before).strip() if there else ""
 
 

@@ -75,7 +75,7 @@ FAULTS = {
     "loop": "",
     "cancel": "InfrastructureError: ",
     "types": "InfrastructureError: the environment returned bytes and list",
-    "nan": "InfrastructureError: the environment returned a reward that is not a number",
+    "nan": "InfrastructureError: the environment returned a reward that is not a number between ±1e+100",
 }
 
 

@@ -260,7 +260,7 @@ def test_a_model_folder_plays_as_it_was_trained(tiny_folder: Path) -> None:
     policy = make_policy(str(tiny_folder), max_new_tokens=256, temperature=0.4)
     assert isinstance(policy, ModelPolicy) and policy.trainable
     assert policy.spec == PlainSpec(window=2) and policy.prompt_limit == 194
-    assert policy.sampling == Sampling(temperature=0.4, max_new_tokens=6, stop=("\n",))
+    assert policy.sampling == Sampling(temperature=0.4, max_new_tokens=6, stop=("\n",), entropies=True)
     shorter = make_policy(str(tiny_folder), max_new_tokens=4)
     assert isinstance(shorter, ModelPolicy) and shorter.sampling.max_new_tokens == 4
     runs = [play(make_policy(str(tiny_folder)), concurrency=c) for c in (2, 2)]

@@ -30,6 +30,7 @@ text = st.text(st.characters(exclude_categories=()), max_size=8).filter(
     lambda s: not any("\ud800" <= a < "\udc00" <= b < "\ue000" for a, b in pairwise(s))
 )
 number = st.floats(allow_nan=False)
+bounded = st.floats(-1e100, 1e100)
 ids = st.lists(st.integers(0, 10**6), max_size=4).map(tuple)
 json_value = st.none() | st.booleans() | number | text
 responses = st.builds(
@@ -52,7 +53,7 @@ turns = st.builds(
     format_valid=st.booleans(),
     format_error=st.none() | text,
     action_valid=st.booleans(),
-    reward=number,
+    reward=bounded,
     info=st.dictionaries(text, json_value, max_size=3),
     dropped_turns=st.integers(0, 9),
 )
@@ -70,11 +71,11 @@ episodes = st.builds(
     truncated=st.booleans(),
     truncation_reason=st.none() | text,
     error=st.none() | text,
-    return_=number,
+    return_=bounded,
     won=st.booleans(),
-    score=number,
+    score=bounded,
     retries=st.integers(0, 3),
-    seconds=number,
+    seconds=bounded,
     data_hash=text,
     engine=text,
     start_anchor=text,

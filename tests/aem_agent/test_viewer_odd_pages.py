@@ -118,6 +118,17 @@ def test_a_damaged_page(window: Window, tmp_path: Path) -> None:
     assert window.run("return document.activeElement.id") == "list" and window.troubles() == []
 
 
+def test_runs_that_were_not_played_to_their_end(window: Window, tmp_path: Path) -> None:
+    begun = evaluation(tmp_path / "begun", [episode("a")], tasks=3)
+    window.open(write_view(begun))
+    assert "The run is incomplete: 2 planned episodes not played" in window.text(".title")
+    window.open(write_comparison(begun, evaluation(tmp_path / "whole", [episode("a")])))
+    assert "A is incomplete: 2 planned episodes" in window.text(".title") and "B is" not in window.text(".title")
+    window.open(write_view(evaluation(tmp_path / "none", [])))
+    window.shows(".empty", "No episode is recorded yet.")
+    assert window.troubles() == []
+
+
 def test_addresses(window: Window, tmp_path: Path) -> None:
     ends = {"turns": 0, "final_observation": ""}
     page = write_view(evaluation(tmp_path / "run", [episode("a", turns=5), episode("b", **ends), episode("c")]))

@@ -58,7 +58,7 @@ def test_others_are_refused_with_the_range_and_what_to_install(installed: dict[s
 
 
 def test_without_vllm_the_extra_is_named(installed: dict[str, str], vllm_folder: Path) -> None:
-    with pytest.raises(compat.VllmVersionError, match=r"not installed.*'aem-suite\[vllm\]'"):
+    with pytest.raises(compat.VllmVersionError, match=r"not installed.*'\.\[train,vllm\]'"):
         VllmEngine.load(vllm_folder)
 
 

@@ -1,5 +1,10 @@
 // What stands above a list: the run, or the two runs and how they differ; and what a row of either list looks like.
 
+// A run that was not played to its end; nothing of one that was.
+function incomplete(run, name) {
+  return run.missing ? el("p", { class: "warn" }, `${name} is incomplete: ${counted(run.missing, "planned episode")} not played`) : "";
+}
+
 function runHead(run) {
   const rates = run.rates;
   const facts = rates
@@ -8,13 +13,13 @@ function runHead(run) {
     : [["Episodes", run.count.toLocaleString("en"), run.training ? "recorded in training" : "none completed"]];
   facts.push(["Tasks", run.names.task.length.toLocaleString("en"), run.names.type.length > 1 ? `${run.names.type.length} types` : ""]);
   const link = run.report ? el("a", { href: run.report }, "Report") : "";
-  return el("div", { class: "title" }, el("div", { class: "what" }, el("h1", {}, run.name), el("p", { class: "soft" }, run.details, link ? " · " : "", link)),
+  return el("div", { class: "title" }, el("div", { class: "what" }, el("h1", {}, run.name), el("p", { class: "soft" }, run.details, link ? " · " : "", link), incomplete(run, "The run")),
     el("dl", { class: "tiles" }, facts.map(([name, value, note]) => el("div", {}, el("dt", {}, name), el("dd", {}, value, el("small", {}, note))))));
 }
 
 function comparisonHead(runs, comparison) {
   const names = runs.map((run, i) => el("p", {}, el("b", { class: "letter" }, i ? "B" : "A"), " ", run.name, " ", el("span", { class: "soft" }, run.details)));
-  const lines = differing(comparison.different);
+  const lines = [...differing(comparison.different), ...runs.map((run, i) => incomplete(run, i ? "B" : "A"))];
   const found = comparison.summary;
   if (!found && !runs[0].training) lines.push(el("p", { class: "warn" }, "No task was completed in both runs: there is no difference to tell"));
   if (found?.other_data) lines.push(el("p", { class: "warn" }, `${counted(found.other_data, "common task")} had other data in B`));

@@ -27,7 +27,7 @@ class Browser {
     this.filters = this.panel();
     this.count = el("p", { class: "shown" });
     this.clearing = button("Clear the filters", () => this.clear(), { class: "quiet" });
-    this.empty = el("p", { class: "empty" }, "Nothing matches. ", this.clearing);
+    this.empty = el("p", { class: "empty" }, kind.items.length ? ["Nothing matches. ", this.clearing] : "No episode is recorded yet.");
     this.help = helpDialog();
     this.listView = el("main", { class: "browse" }, el("header", { class: "top" }, page.head, this.helpButton()), this.filters.node,
       el("div", { class: "results" }, this.count, this.empty, this.list.node));
@@ -181,7 +181,7 @@ class Browser {
 
   // The list, or where it is empty what helps.
   focusList() {
-    (this.list.items.length ? this.list.node : this.clearing).focus({ preventScroll: true });
+    (this.list.items.length ? this.list.node : this.kind.items.length ? this.clearing : this.filters.search).focus({ preventScroll: true });
   }
 
   close() {
