@@ -21,12 +21,11 @@ from aem_agent.evaluate import (
     Plan,
     comparable,
     evaluate,
-    missing,
-    open_evaluation,
     open_folder,
     prepare,
     summarize_folder,
 )
+from aem_agent.evaluation_record import missing, open_evaluation
 from aem_agent.export import export as export_episodes
 from aem_agent.policies import make_policy
 from aem_agent.pools import PoolLimits

@@ -16,7 +16,6 @@ from aem_agent.export import predictions
 from aem_agent.files import read_config
 from aem_agent.pools import PoolLimits, make_pool
 from aem_agent.prices import Prices
-from aem_agent.records import RunFolderError
 from aem_agent.report.evaluation import evaluation_page
 from aem_agent.rollout import RolloutManager
 from aem_agent.run_folder import RunFolder, write_atomically
@@ -95,43 +94,6 @@ class Plan:
     def episodes(self) -> int:
         """Episodes to play in all."""
         return len(self.tasks) * self.config.repeats
-
-
-_KINDS: Mapping[str, Any] = {
-    **dict.fromkeys(("env_id", "model"), str),
-    **dict.fromkeys(("engine", "split", "prompt", "base_url", "tokenizer"), str | None),
-    **dict.fromkeys(("repeats", "seed"), int),
-    **dict.fromkeys(("tasks", "max_steps", "max_new_tokens"), int | None),
-    "env": dict,
-    "temperature": int | float,
-    "prices": list | None,
-}
-"""Types that the fields of `EvalConfig` have in a record."""
-
-
-def open_evaluation(path: Path) -> RunFolder:
-    """The run folder of an evaluation, to read it.
-
-    Raises:
-        RunFolderError: as `RunFolder.open`; a recorded setting is of another type than it can be given.
-    """
-    folder = RunFolder.open(path)
-    for name, kind in _KINDS.items():
-        value = folder.config.get(name)
-        if name in folder.config and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise RunFolderError(f"{path} is no evaluation's run: its {name} is of type {type(value).__name__}")
-    prices = folder.config.get("prices") or (0, 0)
-    if len(prices) != 2 or not all(isinstance(price, int | float) for price in prices):
-        raise RunFolderError(f"{path} is no evaluation's run: its prices are not two numbers")
-    return folder
-
-
-def missing(config: Mapping[str, Any], recorded: int) -> int:
-    """Episodes that a recorded configuration planned and nobody has played, if `recorded` have been."""
-    tasks, repeats = config.get("tasks"), config.get("repeats")
-    if not (isinstance(tasks, int) and isinstance(repeats, int)):
-        return 0
-    return min(max(0, tasks * repeats - recorded), 2**53)
 
 
 def plain_env_id(env_id: str) -> str:

@@ -18,6 +18,8 @@ class BadRecordError(ValueError):
 
 MAX_NUMBER = 1e100
 """Rewards and scores are no larger: sums of them, and means, stay finite."""
+MAX_SUM = 1e150
+"""Nor are sums over an episode."""
 
 _encode = JSONEncoder(check_circular=False, separators=(",", ":"), default=repr).encode
 _FIRST_VERSION = Response("").policy_versions
@@ -138,10 +140,10 @@ def _int(value: Any) -> int:
     return whole
 
 
-def _finite(value: Any) -> float:
+def _bounded(most: float, value: Any) -> float:
     number = _number(value)
-    if not abs(number) <= MAX_NUMBER:
-        raise BadRecordError(f"{number} is not between ±{MAX_NUMBER:g}")
+    if not abs(number) <= most:
+        raise BadRecordError(f"{number} is not between ±{most:g}")
     return number
 
 
@@ -209,7 +211,7 @@ _TURN_READERS: dict[str, Reader] = {
     "format_valid": _bool,
     "format_error": partial(_optional, _str),
     "action_valid": _bool,
-    "reward": _finite,
+    "reward": partial(_bounded, MAX_NUMBER),
     "info": partial(_is, dict),
     "dropped_turns": _int,
 }
@@ -225,7 +227,8 @@ _EPISODE_READERS: dict[str, Reader] = {
     **dict.fromkeys(("repeat", "seed", "retries"), _int),
     **dict.fromkeys(("terminated", "truncated", "won"), _bool),
     **dict.fromkeys(("truncation_reason", "error"), partial(_optional, _str)),
-    **dict.fromkeys(("return_", "score", "seconds"), _finite),
+    "score": partial(_bounded, MAX_NUMBER),
+    **dict.fromkeys(("return_", "seconds"), partial(_bounded, MAX_SUM)),
     "turns": partial(_tuple_of, _turn),
 }
 

@@ -27,8 +27,9 @@ SCHEMA_VERSION = 1
 """Of a run folder: raised when the meaning of its files changes."""
 
 
-MAX_LINE = 1 << 28
-"""Bytes of an episode's line that are read at most."""
+MAX_LINE = 1 << 30
+"""Bytes of an episode's line, read or written, at most: more than a thousand turns of long prompts take. What is read
+takes many times its line's length in memory."""
 
 
 class RecordError(AgentError):
@@ -121,6 +122,8 @@ class EpisodeWriter:
     def write(self, episode: Episode) -> None:
         """Append one episode."""
         line = memoryview(dump_line(episode))
+        if len(line) > MAX_LINE:
+            raise RecordWriteError(f"an episode of {episode.task_id} has more than {MAX_LINE:,} bytes: limit its steps")
         start = os.fstat(self._fd).st_size
         try:
             while line:

@@ -143,11 +143,11 @@ def config_hash(config: dict[str, Any]) -> str:
     return blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def differing(old: Any, new: Any, where: str = "") -> list[str]:
-    """What differs between two configurations, as "key: old → new" lines."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted({*old, *new})
-        return [line for key in keys for line in differing(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))]
+def differing(old: Any, new: Any, where: str = "", depth: int = 20) -> list[str]:
+    """What differs between two configurations, as "key: old → new" lines; deeper than `depth`, all there is one."""
+    if isinstance(old, dict) and isinstance(new, dict) and depth:
+        keys = [(key, f"{where}.{key}".lstrip(".")) for key in sorted({*old, *new})]
+        return [line for key, name in keys for line in differing(old.get(key), new.get(key), name, depth - 1)]
     return [] if old == new else [f"{where}: {json.dumps(old)} → {json.dumps(new)}"]
 
 

@@ -7,10 +7,10 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import Any
 
 from aem_agent.prices import Prices, known_dollars
+from aem_agent.record_format import MAX_NUMBER
 from aem_agent.stats import Counts, Interval, clustered_mean, clustered_wilson, pass_at_k
 from aem_agent.types import Episode, Turn
 
@@ -233,7 +233,7 @@ def _phases(completed: Sequence[Episode]) -> dict[str, float]:
     for episode in completed:
         for turn in episode.turns:
             for phase, seconds in _mapping(turn.info.get("seconds")).items():
-                spent[phase] += seconds if _finite(seconds) else 0.0
+                spent[phase] += seconds if _summable(seconds) else 0.0
     return {phase: round(seconds / len(completed), 6) for phase, seconds in sorted(spent.items())}
 
 
@@ -252,15 +252,15 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, float) and isfinite(value)
+def _summable(value: Any) -> bool:
+    return isinstance(value, float) and abs(value) <= MAX_NUMBER
 
 
 def _mean_details(completed: Sequence[Episode]) -> dict[str, float]:
     found: dict[str, list[float]] = defaultdict(list)
     for episode in completed:
         for name, value in last_details(episode).items():
-            if _finite(value):
+            if _summable(value):
                 found[name].append(value)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 

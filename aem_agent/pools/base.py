@@ -117,7 +117,7 @@ def checked_step(observation: str, reward: Any, terminated: bool, truncated: boo
     check_text(observation, info)
     try:
         reward = float(reward)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         reward = math.nan
     if not abs(reward) <= MAX_NUMBER:
         raise InfrastructureError(f"the environment returned a reward that is not a number between ±{MAX_NUMBER:g}")

@@ -101,16 +101,26 @@ _HEAD = (
     "'; base-uri 'none'; form-action 'none'\">\n",
 )
 """How a document begins, but for the digest of its style sheet: whatever follows, it runs and loads nothing."""
+_METAS = 4
+"""All that `page` writes. One more could send the reader to another page, which the policy does not forbid."""
+_MOST = 1 << 27
+"""Bytes of a report that are looked at."""
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file begins as `page` does, under a policy by which nothing in it runs or loads; a link is none."""
+    """Whether a file could be `page`'s: under its policy, by which nothing runs or loads, and going nowhere by itself.
+
+    A link is none.
+    """
     head = re.compile(f"{re.escape(_HEAD[0])}[A-Za-z0-9+/=]{{44}}{re.escape(_HEAD[1])}")
     try:
         if path.is_symlink():
             return False
         with open_to_read(path) as file:
-            return head.match(file.read(1000).decode("utf-8", "replace")) is not None
+            content = file.read(_MOST + 1)
+        if len(content) > _MOST or content.lower().count(b"<meta") != _METAS:
+            return False
+        return head.match(content[:1000].decode("utf-8", "replace")) is not None
     except OSError:
         return False
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aem_agent.evaluate import missing
+from aem_agent.evaluation_record import missing
 from aem_agent.run_folder import RunFolder
 from aem_agent.summary import rates
 from aem_agent.types import Episode, Response, Turn

@@ -10,9 +10,6 @@ from aem_envs.sanitize import cut, plain
 MAX_TEXT = 100_000
 """Characters of one text that the page holds at most; the record keeps the rest."""
 
-MAX_ACTION = 2000
-"""Characters of an action that is looked for in its response."""
-
 MAX_GOAL = 200
 """Characters of the line that says what is to be done."""
 
@@ -49,10 +46,8 @@ def thoughts(turn: Turn) -> str:
     if found := _THOUGHT.search(said):
         return found[1].strip()
     action = turn.action.strip()
-    if not action or len(action) > MAX_ACTION or len(said) > MAX_TEXT:  # the search takes the product of both
-        return ""
-    before, there, _ = said.rpartition(action)
-    return _OPENING.sub("", before).strip() if there else ""
+    after = said[::-1].find(action[::-1]) if action else -1  # rfind takes the product of their lengths
+    return _OPENING.sub("", said[: len(said) - after - len(action)]).strip() if after >= 0 else ""
 
 
 def training(turn: Turn) -> dict[str, float]:

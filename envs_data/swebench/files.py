@@ -37,6 +37,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         readers = {".json": _json, ".jsonl": _jsonl, ".parquet": _parquet}
         if file.suffix not in readers:
             raise InstanceFileError(f"{file}: expected a file of {', '.join(SUFFIXES)}")
+        if file.exists() and not file.is_file():  # a pipe, a device: they may never end
+            raise InstanceFileError(f"{file}: is no regular file")
         try:
             for where, row in readers[file.suffix](file):
                 if not isinstance(row, dict):

@@ -13,12 +13,14 @@ from eval_runs import aem_eval
 from viewer_runs import episode, evaluation, head_of
 
 from aem_agent import files
-from aem_agent.evaluate import _KINDS, EvalConfig
-from aem_agent.records import RecordError, RunFolderError, dump_line, read_episodes
+from aem_agent.evaluate import EvalConfig
+from aem_agent.evaluation_record import KINDS
+from aem_agent.records import RecordError, RecordWriteError, RunFolderError, dump_line, read_episodes
 from aem_agent.run_folder import RunFolder, write_atomically, write_json
 from aem_agent.summary import summarize
 from aem_agent.types import Response, Turn
 from aem_agent.viewer import write_comparison, write_view
+from aem_agent.viewer.turns import thoughts
 from aem_envs.toy import ToyEnv
 
 PLAN: dict[str, Any] = {"tasks": 2, "repeats": 1, "split": "test", "env_id": "aem/Toy-v0", "model": "random"}
@@ -84,6 +86,26 @@ def test_a_path_that_was_typed_is_followed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
 
 
+@pytest.mark.parametrize("setting", ["scripted:PIPE", "scripted:/dev/zero", "/dev/zero", "FOLDER", "tokenizer", "data"])
+def test_what_a_record_names_is_no_trap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    os.mkfifo(trap / "a.json")
+    settings: dict[str, Any] = {"model": setting.replace("PIPE", str(trap / "a.json")).replace("FOLDER", str(trap))}
+    if setting == "tokenizer":
+        settings = {"model": "openai:m", "base_url": "http://127.0.0.1:9/v1", "tokenizer": str(trap)}
+    if setting == "data":
+        given = {"source": "official", "data": str(trap / "a.json")}
+        settings = {"env_id": "aem/SWEBench-v0", "env": given, "split": "test", "model": "random"}
+    run = played(tmp_path / "run").path
+    changed(run, **settings)
+    assert aem_eval("run", "--resume", str(run)) == 2
+    assert "no regular file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["config.json", "episodes.jsonl"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, kind: str) -> None:
@@ -105,6 +127,8 @@ def test_files_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("aem_agent.records.MAX_LINE", len(dump_line(episode("t"))) - 1)
     with pytest.raises(RecordError, match="line 1: longer than"):
         list(read_episodes(folder.episodes_path))
+    with pytest.raises(RecordWriteError, match="an episode of u has more than"), folder.writer() as writer:
+        writer.write(episode("u"))
     monkeypatch.setattr("aem_agent.files.MAX_CONFIG", 10)
     with pytest.raises(RunFolderError, match="it is larger than 10 bytes"):
         RunFolder.open(folder.path)
@@ -115,10 +139,11 @@ ODD: dict[str, Any] = {
     "max_steps": True, "temperature": "x", "max_new_tokens": {}, "prompt": 1, "base_url": 2, "tokenizer": 3,
     "prices": [1],
 }  # fmt: skip
+UNBOUNDED: dict[str, Any] = {"tasks": 10**4000, "repeats": 10**4000, "prices": [10**400, 1]}
 
 
 def test_every_setting_has_its_types() -> None:
-    assert set(_KINDS) == {field.name for field in fields(EvalConfig)} == set(ODD)
+    assert set(KINDS) == {field.name for field in fields(EvalConfig)} == set(ODD)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -129,6 +154,22 @@ def test_odd_settings_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[st
         capsys.readouterr()
         assert aem_eval(*command) == 2
         assert f"its {name} is of type" in (said := capsys.readouterr().err) or "its prices are not two" in said
+
+
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_settings_without_bound_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    odd = changed(evaluation(tmp_path / "odd", []).path, **{name: UNBOUNDED[name]})
+    assert aem_eval("score", str(odd.path)) == 2
+    assert f"its {name} " in capsys.readouterr().err
+
+
+def test_settings_of_any_depth_are_compared(tmp_path: Path) -> None:
+    deep: list[dict[str, Any]] = [{"x": 1}, {"x": 2}]
+    for _ in range(400):
+        deep = [{"x": inner} for inner in deep]
+    a, b = (evaluation(tmp_path / str(i), [episode("t")], env=env) for i, env in enumerate(deep))
+    assert aem_eval("compare", str(a.path), str(b.path)) == 2
+    assert len(head_of(write_comparison(a, b))["comparison"]["different"]) == 1
 
 
 def test_odd_versions_are_none(tmp_path: Path) -> None:
@@ -155,6 +196,13 @@ def test_odd_details_of_a_record_count_for_nothing(tmp_path: Path, info: dict[st
     assert not any(summary["details"].values()) and not any(summary["phases"].values())
 
 
+def test_details_without_bound(tmp_path: Path) -> None:
+    turn = Turn("", Response(""), "", info={"details": {"x": 1.7e308}, "seconds": {"a": 1.7e308}})
+    folder = evaluation(tmp_path / "run", [replace(episode(task), turns=(turn,)) for task in "ab"])
+    assert aem_eval("score", str(folder.path)) == 0
+    json.loads(folder.summary_path.read_text(), parse_constant=pytest.fail)
+
+
 class OddEnv(ToyEnv):
     """Says of each step what it is told to say."""
 
@@ -168,12 +216,12 @@ class OddEnv(ToyEnv):
             "list": {"details": ["a note"]}, "keys": {"details": {(1, 2): 3}}, "score": {"score": float("inf")},
             "text": {"score": "much"},
         }  # fmt: skip
-        if self._odd == "reward":
-            reward = 1e300
+        if self._odd in ("reward", "digits"):
+            reward = {"reward": 1e300, "digits": 10**400}[self._odd]
         return observation, reward, terminated, truncated, {**info, **told.get(self._odd, {})}
 
 
-@pytest.mark.parametrize("odd", ["list", "keys", "score", "text", "reward"])
+@pytest.mark.parametrize("odd", ["list", "keys", "score", "text", "reward", "digits"])
 def test_an_environment_that_breaks_its_word_has_broken_down(tmp_path: Path, odd: str) -> None:
     """Its episodes are errors, and the run is summed up as any."""
     gym.register("test/Odd-v0", OddEnv)
@@ -184,6 +232,11 @@ def test_an_environment_that_breaks_its_word_has_broken_down(tmp_path: Path, odd
         gym.registry.pop("test/Odd-v0")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["error_types"] == {"InfrastructureError": 1}
+
+
+def test_sums_of_the_largest_rewards_are_read_back(tmp_path: Path) -> None:
+    played = [replace(episode("t"), return_=1e100 * 500)]
+    assert evaluation(tmp_path / "run", played).episodes() == played
 
 
 @pytest.mark.parametrize("entropy", [1.7e308, 10**400])
@@ -219,6 +272,12 @@ def test_a_search_that_would_not_end(tmp_path: Path) -> None:
     write_view(evaluation(tmp_path / "run", [slow]))
 
 
+def test_thoughts_before_a_long_action() -> None:
+    action = "cat > x <<'E'\n" + "line\n" * 2000 + "E"
+    said = f"THOUGHT: {action[:5]} it\n```bash\n{action}\n```"
+    assert thoughts(Turn("", Response(said), action)) == "THOUGHT: cat > it"
+
+
 def test_only_reports_that_can_run_nothing_are_linked(tmp_path: Path) -> None:
     folder = evaluation(tmp_path / "run", [episode("t")])
 
@@ -233,6 +292,7 @@ def test_only_reports_that_can_run_nothing_are_linked(tmp_path: Path) -> None:
         "<script>1</script>",
         "<script>1</script>" + ours,
         ours.replace("base-uri", "script-src *; base-uri"),
+        ours + "<META http-equiv=refresh content='0;url=x.html'>",
     ):
         folder.report_path.write_text(forged)
         assert linked() is None
