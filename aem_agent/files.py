@@ -1,4 +1,4 @@
-"""Files of folders that may be anybody's: only regular ones are read, and no link is written through.
+"""Files in folders that may be anybody's: only regular ones are read, and no link is written through.
 
 A pipe or a device would never end, and a link leads to whatever its maker chose.
 """
@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 MAX_CONFIG = 1 << 26
 """Bytes of a `config.json`: many times the largest, that of a run whose settings list every task."""
+
+LINK = "it is a link, which could lead anywhere: put the thing itself here"
 
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 """A pipe is opened, and refused, without waiting for whoever would write to it."""
@@ -36,9 +38,25 @@ def open_to_append(path: Path) -> int:
         return _regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _NO_LINK)
     except OSError as error:
         if error.errno == ELOOP:
-            told = "it is a link, which could lead anywhere: put the file itself here"
-            raise OSError(ELOOP, told, str(path)) from error
+            raise OSError(ELOOP, LINK, str(path)) from error
         raise
+
+
+def own_folder(root: Path, *parts: str) -> Path:
+    """The folder `root/part/…`, made where there is none, whose parts are no links; `root` itself may be one.
+
+    Raises:
+        OSError: one of them is a link, or no folder; it cannot be made.
+    """
+    folder = root
+    for part in parts:
+        folder = folder / part
+        with suppress(FileExistsError):
+            folder.mkdir()
+        kind = folder.lstat().st_mode
+        if not stat.S_ISDIR(kind):
+            raise OSError(ELOOP, LINK if stat.S_ISLNK(kind) else "it is no folder", str(folder))
+    return folder
 
 
 def read_config(path: Path) -> bytes:

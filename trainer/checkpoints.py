@@ -7,6 +7,7 @@ renamed, so a folder with that name is complete. Older ones are removed only aft
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from aem_agent.files import own_folder
 from trainer.errors import CheckpointError
 
 
@@ -35,6 +37,8 @@ class Progress:
 
 
 STAGES = ("warmstart", "explore", "rl")
+_FILES = ("state.json", "model.safetensors", "optimiser.pt")
+_STEP = re.compile(r"\d-\d{7,}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,10 @@ def save(root: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         CheckpointError: the disk is full or refuses; the message names the checkpoint that is kept.
     """
     target = root / checkpoint.progress.name
+    try:
+        own_folder(root.parent, root.name)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {root}: {error.strerror}") from error
 
     def write(folder: Path) -> None:
         save_file(_apart(checkpoint.model), folder / "model.safetensors")
@@ -125,9 +133,9 @@ def point(link: Path, target: Path) -> None:
 
 
 def remove_all_but(folder: Path, kept: Path) -> None:
-    """Remove the folders beside `kept`; what cannot be removed stays."""
+    """Remove the folders beside `kept` that are named as a step is; what cannot be removed stays."""
     for path in folder.iterdir():
-        if path != kept and path.is_dir():
+        if path != kept and _is_step(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -166,6 +174,8 @@ def load(path: Path) -> Checkpoint:
         model = load_file(path / "model.safetensors")
         optimiser = torch.load(path / "optimiser.pt", weights_only=True, map_location="cpu", mmap=True)
         progress = Progress(int(state["stage"]), int(state["step"]))
+        if not (0 <= progress.stage < len(STAGES) and 0 <= progress.step < 2**53):
+            raise ValueError(f"there is no step {progress.step} of stage {progress.stage}")
     except Exception as error:  # a damaged file raises whatever its format's reader likes
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({type(error).__name__}: {error}); remove it"
@@ -175,7 +185,12 @@ def load(path: Path) -> Checkpoint:
 
 def _complete(root: Path) -> list[Path]:
     """Complete checkpoints, oldest first: names sort by stage and step."""
-    return sorted(p for p in root.glob("[0-9]-[0-9]*") if (p / "state.json").is_file())
+    return sorted(p for p in root.glob("[0-9]-[0-9]*") if _is_step(p) and all((p / name).is_file() for name in _FILES))
+
+
+def _is_step(path: Path) -> bool:
+    """A folder, and no link, that `Progress.name` names."""
+    return _STEP.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
 def _flush(path: Path) -> None:

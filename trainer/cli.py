@@ -1,6 +1,7 @@
 """`aem-train`: run a recipe, list recipes, resume or analyse a run, make a preset. Heavy modules are loaded late."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -112,6 +113,8 @@ def _resume(folder: Path, processes: int | None, trust: bool) -> int:
         refuse_acting(folder, f"aem-train resume {folder}")  # said once, not by every process
     wanted, setting = (processes_of(folder), None) if processes is None else (processes, "--processes")
     if to_launch(wanted, setting):
+        if processes is None and wanted > (most := max(8, os.cpu_count() or 1)):
+            raise ConfigError(f"{folder} wants {wanted} processes, more than {most}: say how many by --processes N")
         return _launch(wanted, ["resume", str(folder), *["--trust"] * trust], folder)
     return _train(resumed_run(folder, Reporter(), trust=trust), folder)
 

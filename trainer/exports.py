@@ -1,9 +1,11 @@
 """Model folders of a run: `warmstart`, and `models/…` with `best` pointing to one. The first process writes them."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
+from aem_agent.files import open_to_read, own_folder
 from trainer import checkpoints
 from trainer.errors import CheckpointError
 from trainer.world import ALONE, World
@@ -40,14 +42,19 @@ class Exports:
 
     def _score(self) -> float | None:
         path = self.best / SCORE
+        if not path.exists():
+            return None
         try:
-            return float(json.loads(path.read_bytes())) if path.exists() else None
-        except (ValueError, TypeError) as error:
+            with open_to_read(path) as file:
+                score = float(json.loads(file.read(1000)))
+            if not math.isfinite(score):
+                raise ValueError(f"{score} is no score")
+            return score
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}): remove it, and the next best is kept") from error
 
     def keep(self, name: str, write: Write, score: float | None = None) -> None:
         """Export the model as `models/<name>`, with the score it was chosen by, and let `best` point to it."""
-        models = self.run / "models"
 
         def filled(folder: Path) -> None:
             write(folder)
@@ -55,6 +62,10 @@ class Exports:
                 (folder / SCORE).write_text(json.dumps(score), encoding="utf-8")
 
         def export() -> None:
+            try:
+                models = own_folder(self.run, "models")
+            except OSError as error:
+                raise CheckpointError(f"cannot write {error.filename}: {error.strerror}") from error
             checkpoints.write_folder(models / name, filled)
             checkpoints.point(self.best, models / name)
             checkpoints.remove_all_but(models, models / name)

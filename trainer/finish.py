@@ -47,12 +47,14 @@ def write_report(path: Path) -> Path:
     folder = RunFolder.open(path)
     if folder.config.get("kind") != KIND:
         raise RunFolderError(f"{path} is not a training run: `aem-eval view` shows evaluations")
-    config = folder.config["config"]
+    config, title = folder.config.get("config"), "Training"
+    if isinstance(config, dict) and isinstance(env := config.get("env"), dict):
+        title += f" on {env.get('id')}"
     samples = {
         f"Episodes {when} RL (evaluated greedily)": list(read_episodes(file))
         for when in ("before", "after")
         if (file := path / f"samples-{when}.jsonl").exists()
     }
     records = read_records(path / "metrics.jsonl")
-    folder.write_report(training_page(f"Training on {config['env']['id']}", records, samples, config))
+    folder.write_report(training_page(title, records, samples, config if isinstance(config, dict) else {}))
     return folder.report_path

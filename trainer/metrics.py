@@ -6,16 +6,20 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from aem_agent.files import open_to_read
+from aem_agent.record_format import MAX_NUMBER
 from aem_agent.records import RunFolderError
 from aem_agent.run_folder import write_atomically
 from aem_agent.types import Episode
 from trainer.batch import Batch, Outcomes
+from trainer.checkpoints import STAGES
 from trainer.errors import NonFiniteError
 from trainer.tensors import segment_max, segment_min, segment_sum
 from trainer.world import World
@@ -24,6 +28,19 @@ if TYPE_CHECKING:
     from trainer.writers import Writers
 
 Record = dict[str, Any]
+
+
+MAX_LINE = 1 << 24
+"""Bytes of a record; a longer line is damaged."""
+_TEXTS = {
+    "evaluation": frozenset(("when", "split", "data_hash", "engine")),
+    "alarm": frozenset(("cause", "words", "advice")),
+}
+_NEEDED = {
+    "evaluation": frozenset(("when", "split", "temperature", "success", "low", "high", "n")),
+    "alarm": frozenset(("cause", "words", "advice")),
+}
+"""What readers of a kind of record rely on."""
 
 
 class MetricsLog:
@@ -82,21 +99,46 @@ def read_records(path: Path) -> list[Record]:
     """The complete lines of a metrics file; a cut-off last line (power loss) is dropped.
 
     Raises:
-        RunFolderError: another line is damaged.
+        RunFolderError: another line is damaged, or holds what no run writes; it cannot be read.
     """
-    if not path.is_file():
+    if not path.exists():
         return []
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")  # and at nothing else that is called a line's end
     records: list[Record] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line.decode())
-            records.append({**record, "stage": int(record["stage"]), "step": int(record["step"])})
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break
-            raise RunFolderError(f"{path} line {number} is damaged: {error}; remove the line") from error
+    damaged: tuple[int, Exception] | None = None
+    try:
+        with open_to_read(path) as file:
+            for number, line in enumerate(iter(partial(file.readline, MAX_LINE), b""), 1):
+                if damaged is not None:
+                    raise RunFolderError(f"{path} line {damaged[0]} is damaged: {damaged[1]}; remove the line")
+                try:
+                    records.append(checked_record(json.loads(line.decode())))
+                except (ValueError, RecursionError) as error:
+                    damaged = number, error  # forgiven if it is the last
+    except OSError as error:
+        raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
     return records
+
+
+def checked_record(record: Any) -> Record:
+    """A record as `MetricsLog.write` writes them: figures, and the texts that its kind has.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (isinstance(record, dict) and isinstance(record.get("kind"), str)):
+        raise ValueError("it is no record")
+    texts = _TEXTS.get(record["kind"], frozenset())
+    for name, value in record.items():
+        if name == "kind" or (name in texts and isinstance(value, str)):
+            continue
+        if name in texts or not (value is None or (isinstance(value, int | float) and abs(value) <= MAX_NUMBER)):
+            raise ValueError(f"{name} is {str(value)[:40]!r}")
+    if lacking := sorted(_NEEDED.get(record["kind"], frozenset()) - {k for k, v in record.items() if v is not None}):
+        raise ValueError(f"it has no {', '.join(lacking)}")
+    stage, step = record.get("stage"), record.get("step")
+    if not (isinstance(stage, int) and stage in range(len(STAGES)) and isinstance(step, int) and 0 <= step < 2**53):
+        raise ValueError(f"there is no step {str(step)[:40]} of stage {str(stage)[:40]}")
+    return record
 
 
 def _line(record: Record) -> str:

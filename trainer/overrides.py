@@ -216,7 +216,7 @@ def to_json(config: Any) -> dict[str, Any]:
     return data
 
 
-def from_json(data: Mapping[str, Any], kind: Any = TrainConfig) -> Any:
+def from_json(data: Any, kind: Any = TrainConfig) -> Any:
     """The config that `to_json` wrote, in this version or an earlier one: settings that are newer have their defaults,
     which is what was done before there were any.
 
@@ -231,9 +231,10 @@ def from_json(data: Mapping[str, Any], kind: Any = TrainConfig) -> Any:
     values = {}
     for name in data:
         value, hint = data[name], hints[name]
-        values[name] = (
-            from_json(value, hint) if is_dataclass(hint) else tuple(value) if isinstance(value, list) else value
-        )
+        value = from_json(value, hint) if is_dataclass(hint) else tuple(value) if isinstance(value, list) else value
+        if not _fits(value, hint):
+            raise ConfigError(f"{kind.__name__}.{name}={str(value)[:80]} is not of the type {_called(hint)}")
+        values[name] = value
     return kind(**values)
 
 

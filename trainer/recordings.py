@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from aem_agent.files import own_folder
 from aem_agent.records import RecordWriteError, dump_line
 from aem_agent.run_folder import write_atomically
 from aem_agent.types import Episode, RolloutGroup
@@ -47,11 +48,10 @@ def record_episodes(
     with session.clock("record"):
         said = turn_figures(batch, scores.entropies, advantages, modulation, alpha=session.config.aem.enabled)
         lines = map(dump_line, annotated(groups, {k: v.tolist() for k, v in said.items()}, config.episodes_groups))
-        folder = session.folder.path / "episodes"
         try:
-            folder.mkdir(exist_ok=True)
+            folder = own_folder(session.folder.path, "episodes")
         except OSError as error:
-            raise RecordWriteError(f"cannot make the folder {folder}: {error.strerror}") from error
+            raise RecordWriteError(f"cannot make the folder {error.filename}: {error.strerror}") from error
         write_atomically(folder / f"step-{step + 1:06}.jsonl", b"".join(lines))
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aem_agent.files import LINK, open_to_append
 from aem_agent.records import RunFolderError
 from aem_agent.trust import acting, require_trust
 from trainer.config import ConfigError, TrainConfig
@@ -141,6 +142,7 @@ def resumed_run(path: Path, reporter: "Reporter", *, trust: bool = False) -> Ite
         refuse_acting(path, f"aem-train resume {path}")
     folder = RunFolder.open(path)
     config = _config_of(folder)
+    refuse_links(path)
     with _world(config) as world:
         config = place(config, world)
         with _locked(path, world), closing(Session(config, folder, reporter, world)) as session:
@@ -153,13 +155,23 @@ def _config_of(folder: "RunFolder") -> TrainConfig:
     if folder.config.get("kind") != KIND:
         raise RunFolderError(f"{path} is not a training run")
     try:
-        config: TrainConfig = from_json(folder.config["config"])
+        config: TrainConfig = from_json(folder.config.get("config"))
         return config
     except ConfigError as error:
         raise RunFolderError(
             f"{path} was made by another version: {error}; resume it with that version ({path / 'config.json'} names "
             "it), or train anew with `aem-train run`"
         ) from error
+
+
+def refuse_links(path: Path) -> None:
+    """Raise `RunFolderError` if a folder of the run, or a file of its first model, is a link: what a run writes and
+    removes is in its folder, and what it copies is from there."""
+    inside = ("init", "warmstart", "models", "checkpoints", "episodes", "analysis", "tensorboard", "wandb")
+    files = (path / "init").iterdir() if (path / "init").is_dir() else ()
+    for found in (*(path / name for name in inside), *files):
+        if found.is_symlink():
+            raise RunFolderError(f"{found}: {LINK}")
 
 
 def refuse_acting(path: Path, command: str) -> None:
@@ -211,7 +223,10 @@ def _lock(path: Path) -> Iterator[None]:
     except ImportError:  # no advisory locks on this system
         yield
         return
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = open_to_append(path / ".lock")
+    except OSError as error:
+        raise RunFolderError(f"cannot open {path / '.lock'}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

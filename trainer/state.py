@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoints import Checkpoint, Progress, load, load_latest
+from trainer.errors import CheckpointError
 from trainer.learner import Learner
 from trainer.sharding import load_optimiser, load_state, whole_optimiser, whole_state
 from trainer.world import World
@@ -43,7 +44,22 @@ def newest(root: Path, world: World) -> Checkpoint | None:
 
 
 def put_back(found: Checkpoint, learner: Learner) -> list[Tensor]:
-    """The state of a checkpoint into fresh optimisers; returns the losses that no record has averaged yet."""
+    """The state of a checkpoint into fresh optimisers; returns the losses that no record has averaged yet.
+
+    Raises:
+        CheckpointError: it is of another model, or holds something else.
+    """
+    try:
+        return _put_back(found, learner)
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:  # as whoever reads a part of it
+        raise CheckpointError(
+            f"checkpoint {found.progress.name} does not fit this run ({type(error).__name__}: {error}): remove it"
+        ) from error
+
+
+def _put_back(found: Checkpoint, learner: Learner) -> list[Tensor]:
     load_state(cast(nn.Module, learner.model), found.model)
     load_optimiser(learner.optimiser, found.optimiser["policy"])
     if learner.critic is not None and learner.critic_optimiser is not None:

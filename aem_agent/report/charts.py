@@ -52,7 +52,7 @@ def number(value: float, percent: bool = False) -> str:
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round values (1, 2 or 5 times a power of ten apart) that cover [low, high] from inside."""
     span = high - low
-    if not (isfinite(span) and span > 0):
+    if not (isfinite(span) and span > 1e-300):
         return [low]
     power = 10.0 ** floor(log10(span / count))
     step = next(m * power for m in (1, 2, 5, 10) if span / (m * power) <= count)

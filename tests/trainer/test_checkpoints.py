@@ -168,12 +168,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
 
 
 def test_best_pointer_moves_atomically(tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name in ("2-0000001", "2-0000002"):
         checkpoints.write_folder(tmp_path / "models" / name, lambda folder, name=name: (folder / "x").write_text(name))
         checkpoints.point(tmp_path / "best", tmp_path / "models" / name)
         assert (tmp_path / "best" / "x").read_text() == name
-    checkpoints.remove_all_but(tmp_path / "models", tmp_path / "models" / "b")
-    assert [p.name for p in (tmp_path / "models").iterdir()] == ["b"]
+    (tmp_path / "models" / "notes").mkdir()
+    checkpoints.remove_all_but(tmp_path / "models", tmp_path / "models" / "2-0000002")
+    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["2-0000002", "notes"]
 
 
 def test_metrics_that_cannot_be_written_say_how_to_go_on(tmp_path: Path) -> None:

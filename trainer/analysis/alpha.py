@@ -12,7 +12,7 @@ from aem_agent.report.html import Markup
 from aem_agent.stats import moving_average
 from trainer.analysis.inputs import run_config
 from trainer.analysis.relations import agreement, column, correlation
-from trainer.analysis.results import AnalysisError, Found, write_csv, write_svg
+from trainer.analysis.results import AnalysisError, Found, analysis_folder, write_csv, write_svg
 from trainer.metrics import Record, read_records
 
 WINDOW = 10
@@ -52,7 +52,7 @@ def analyse_alpha(run: Path) -> Found:
     records = [r for r in read_records(run / "metrics.jsonl") if r["kind"] == "rl" and r.get("alpha_q50") is not None]
     if not records:
         raise AnalysisError(f"{run} has no RL step with a batch yet: wait for one")
-    folder = run / "analysis"
+    folder = analysis_folder(run)
     files = [
         write_csv(folder / "alpha.csv", [{name: r.get(name) for name in COLUMNS} for r in records]),
         write_svg(folder / "alpha.svg", _curves(records, ALPHA)),

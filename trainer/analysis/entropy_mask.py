@@ -15,7 +15,7 @@ from aem_agent.report.html import Markup
 from aem_agent.run_folder import RunFolder
 from trainer.analysis.inputs import model_folder, run_config
 from trainer.analysis.relations import column, trend
-from trainer.analysis.results import AnalysisError, Found, write_csv, write_svg
+from trainer.analysis.results import AnalysisError, Found, analysis_folder, write_csv, write_svg
 from trainer.config import TrainConfig
 from trainer.evaluation import Evaluation
 from trainer.loop import train
@@ -65,9 +65,11 @@ def analyse_entropy_mask(run: Path, *, steps: int, weights: Path | None = None, 
     if config.aem.lam == 0:
         raise AnalysisError("with aem.lam=0 every α is 1, and a sign mask would leave nothing: analyse another run")
     start = model_folder(run, config, weights or run / "warmstart")
-    folder = run / "analysis" / "entropy-mask"
+    out = analysis_folder(run)
+    folder = analysis_folder(run, "entropy-mask")
     for mode, name in MODES.items():
-        _train(masked_config(config, start, mode, steps), folder / mode, steps, _Quiet(reporter, name))
+        inner = analysis_folder(run, "entropy-mask", mode)
+        _train(masked_config(config, start, mode, steps), inner, steps, _Quiet(reporter, name))
     records = {mode: [r for r in read_records(folder / mode / "metrics.jsonl") if r["kind"] == "rl"] for mode in MODES}
     rows = [
         {"mode": mode, "updates": r["step"] - 1, **{name: r.get(name) for name in COLUMNS}}
@@ -75,10 +77,10 @@ def analyse_entropy_mask(run: Path, *, steps: int, weights: Path | None = None, 
         for r in records[mode]
     ]
     files = (
-        write_csv(run / "analysis" / "entropy-mask.csv", rows),
-        write_svg(run / "analysis" / "entropy-mask.svg", _figure(records, "token_entropy", "mean token entropy")),
+        write_csv(out / "entropy-mask.csv", rows),
+        write_svg(out / "entropy-mask.svg", _figure(records, "token_entropy", "mean token entropy")),
         write_svg(
-            run / "analysis" / "entropy-mask-response.svg",
+            out / "entropy-mask-response.svg",
             _figure(records, "response_entropy", "response entropy"),
         ),
     )

@@ -14,7 +14,7 @@ from aem_agent.model.interface import LanguageModel, load_model, load_tokenizer
 from aem_agent.run_folder import RunFolder
 from trainer import checkpoints, lora
 from trainer.agent import Agent
-from trainer.analysis.results import AnalysisError
+from trainer.analysis.results import AnalysisError, analysis_folder
 from trainer.config import TrainConfig
 from trainer.engines import sequence_limit
 from trainer.export import export_model
@@ -33,7 +33,7 @@ def run_config(run: Path) -> TrainConfig:
     folder = RunFolder.open(run)
     if folder.config.get("kind") != KIND:
         raise AnalysisError(f"{run} is not a training run: give a folder of `aem-train run`")
-    config: TrainConfig = from_json(folder.config["config"])
+    config: TrainConfig = from_json(folder.config.get("config"))
     return config
 
 
@@ -74,7 +74,7 @@ def model_folder(run: Path, config: TrainConfig, weights: Path) -> Path:
     """`weights` as a model folder: itself, or a checkpoint's weights written to `RUN/analysis/weights/`."""
     if not _is_checkpoint(run, weights):
         return weights
-    target = run / "analysis" / "weights" / weights.resolve().name
+    target = analysis_folder(run, "weights") / checkpoints.load(weights).progress.name
     with speaker(run, config, weights) as loaded:
         checkpoints.write_folder(target, lambda folder: export_model(loaded.model, loaded.agent, loaded.folder, folder))
     return target

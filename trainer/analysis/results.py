@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import aem_agent.report
+from aem_agent.files import own_folder
 from aem_agent.report.html import Markup
 from aem_agent.run_folder import write_atomically
 from trainer.errors import TrainerError
@@ -27,6 +28,18 @@ class Found:
 
     lines: tuple[str, ...]
     files: tuple[Path, ...]
+
+
+def analysis_folder(run: Path, *parts: str) -> Path:
+    """`RUN/analysis/part/…`, made where there is none.
+
+    Raises:
+        AnalysisError: one of them is a link, which could lead anywhere, or cannot be made.
+    """
+    try:
+        return own_folder(run, "analysis", *parts)
+    except OSError as error:
+        raise AnalysisError(f"{error.filename}: {error.strerror}") from error
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Value]]) -> Path:

@@ -26,7 +26,7 @@ from aem_agent.types import GenerateRequest, Response, RolloutGroup
 from trainer import aem
 from trainer.analysis.inputs import Speaker, run_config, speaker
 from trainer.analysis.relations import agreement, column, correlation
-from trainer.analysis.results import AnalysisError, Found, Value, write_csv, write_svg
+from trainer.analysis.results import AnalysisError, Found, Value, analysis_folder, write_csv, write_svg
 from trainer.analysis.states import (
     Snapshots,
     State,
@@ -66,14 +66,14 @@ def analyse_surprisal(
     """
     config = measured_config(run_config(run))
     require_snapshots(config)
-    weights = weights or run / "best"
+    weights, out = weights or run / "best", analysis_folder(run)
     seed = config.seed if seed is None else seed
     with speaker(run, config, weights) as spoken:
         rows = asyncio.run(_measured(config, spoken, states, draws, seed, environment_check, reporter))
     title = f"{len(rows)} states, one of each episode, {draws} draws each, {config.env.id}, weights {weights}"
     files = (
-        write_csv(run / "analysis" / "surprisal.csv", rows),
-        write_svg(run / "analysis" / "surprisal.svg", _figure(rows)),
+        write_csv(out / "surprisal.csv", rows),
+        write_svg(out / "surprisal.svg", _figure(rows)),
     )
     return Found((title, *summary_lines(rows), PAPER), files)
 
