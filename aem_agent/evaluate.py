@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from aem_agent.export import predictions
-from aem_agent.files import read_config
 from aem_agent.pools import PoolLimits, make_pool
 from aem_agent.prices import Prices
 from aem_agent.report.evaluation import evaluation_page
@@ -293,8 +292,7 @@ def summarize_folder(folder: RunFolder) -> Summary:
     prices = Prices(*config["prices"]) if config.get("prices") else None
     summary = summarize(episodes, env_id=plain_env_id(env_id), split=split, planned=planned, prices=prices)
     folder.write_summary(summary.to_json())
-    whole = json.loads(read_config(folder.path / "config.json"))
-    folder.write_report(evaluation_page(summary, {**whole, "versions": folder.versions}, episodes))
+    folder.write_report(evaluation_page(summary, {"config": config, "versions": folder.versions}, episodes))
     if found := predictions(episodes, str(config.get("model"))):
         lines = [json.dumps(prediction) + "\n" for prediction in found]
         write_atomically(folder.path / "predictions.jsonl", "".join(lines).encode("ascii"))

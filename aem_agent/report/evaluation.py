@@ -18,7 +18,8 @@ SAMPLE = 60
 
 
 def evaluation_page(summary: Summary, config: Mapping[str, Any], episodes: Sequence[Episode]) -> str:
-    """The whole document. `config` is the content of `config.json`; `episodes` are in the order that numbers them."""
+    """The whole document. `config` has `config` and `versions` of `config.json`; `episodes` are in the order that
+    numbers them."""
     asked = config.get("config") or {}
     sections: list[tuple[str, str]] = [("", join(_warnings(summary), _figures(summary)))]
     if len(summary.by_task_type) > 1:
