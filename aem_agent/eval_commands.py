@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import re
-import shlex
 import sys
 import webbrowser
 from dataclasses import astuple, fields
@@ -27,6 +26,7 @@ from aem_agent.evaluate import (
 )
 from aem_agent.evaluation_record import missing, open_evaluation
 from aem_agent.export import export as export_episodes
+from aem_agent.files import quoted
 from aem_agent.policies import make_policy
 from aem_agent.pools import PoolLimits
 from aem_agent.prices import Prices
@@ -77,7 +77,7 @@ def _config(args: argparse.Namespace) -> EvalConfig:
 def _recorded(args: argparse.Namespace, given: dict[str, Any]) -> dict[str, Any]:
     """The folder's configuration under what was given; raises `UntrustedRecordError` for what must be given again."""
     stored = open_evaluation(args.resume).config
-    command = f"aem-eval run --resume {shlex.quote(str(args.resume))}"
+    command = f"aem-eval run --resume {quoted(args.resume)}"
     if not args.trust:
         require_trust(args.resume, acting_in_evaluation(stored, named=given), command)
     if "base_url" not in given:
@@ -146,8 +146,8 @@ def run(args: argparse.Namespace) -> int:
         console = _console()
         print_summary(console, result.summary, plan.config.model)
         print_usage(console, getattr(getattr(policy, "engine", None), "usage", None))
-        shown, quoted = plain(str(folder.path)), plain(shlex.quote(str(folder.path)))
-        console.print(f"{shown}  (aem-eval view {quoted})", markup=False, soft_wrap=True)
+        shown = plain(f"{folder.path}  (aem-eval view {quoted(folder.path)})")
+        console.print(shown, markup=False, soft_wrap=True)
     if result.interrupted or result.summary.errors:
         again = resume_command(folder.path, folder.config, trust=args.trust)
         print(plain(f"to play the rest: {again}"), file=sys.stderr)

@@ -5,6 +5,7 @@ A pipe or a device would never end, and a link leads to whatever its maker chose
 
 import os
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,11 @@ LINK = "it is a link, which could lead anywhere: put the thing itself here"
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 """A pipe is opened, and refused, without waiting for whoever would write to it."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def quoted(path: Path) -> str:
+    """A path as it can be pasted into a command line."""
+    return shlex.quote(str(path))
 
 
 def open_to_read(path: Path) -> BufferedReader:

@@ -28,8 +28,8 @@ SCHEMA_VERSION = 1
 
 
 MAX_LINE = 1 << 30
-"""Bytes of an episode's line, read or written, at most: more than a thousand turns of long prompts take. What is read
-takes many times its line's length in memory."""
+"""Bytes of an episode's line, read or written, at most: a thousand turns of 128,000 prompt tokens take less. What is
+read takes many times its line's length in memory."""
 
 
 class RecordError(AgentError):

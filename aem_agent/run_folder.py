@@ -9,7 +9,6 @@ report.html       }
 import json
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from aem_agent.files import read_config, replacing
+from aem_agent.files import quoted, read_config, replacing
 from aem_agent.records import SCHEMA_VERSION, EpisodeWriter, RecordWriteError, RunFolderError, read_episodes
 from aem_agent.types import Episode
 
@@ -46,7 +45,7 @@ class RunFolder:
             RecordWriteError: it cannot be written.
         """
         if (path / "config.json").exists():
-            again = f"--resume {shlex.quote(str(path))}"
+            again = f"--resume {quoted(path)}"
             raise RunFolderError(f"{path} already holds a run; resume it with {again}, or choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from aem_agent.files import quoted
 from aem_agent.types import AgentError
 
 PLAIN = frozenset({"base_url", "data", "description", "device", "hashes", "model", "path", "tokenizer"})
@@ -96,7 +97,7 @@ def resume_command(path: Path, config: Mapping[str, Any], *, trust: bool) -> str
     word = " --trust" if trust or acting_in_evaluation(config) else ""
     url = unnamed_url(config)
     server = "" if url is None else f" --base-url {shlex.quote(url)}"
-    return f"aem-eval run --resume {shlex.quote(str(path))}{word}{server}"
+    return f"aem-eval run --resume {quoted(path)}{word}{server}"
 
 
 def _model_is_code(model: object) -> bool:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from aem_agent.files import quoted
 from aem_suite.version import ShowVersion
 from trainer.analysis.commands import add_analyse, analyse
 
@@ -110,7 +111,7 @@ def _resume(folder: Path, processes: int | None, trust: bool) -> int:
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes must be at least 1, got {processes}")
     if not trust:
-        refuse_acting(folder, f"aem-train resume {folder}")  # said once, not by every process
+        refuse_acting(folder, f"aem-train resume {quoted(folder)}")  # said once, not by every process
     wanted, setting = (processes_of(folder), None) if processes is None else (processes, "--processes")
     if to_launch(wanted, setting):
         if processes is None and wanted > (most := max(8, os.cpu_count() or 1)):

@@ -19,6 +19,10 @@ class NonFiniteError(TrainerError):
     """A loss, gradient or log-prob became NaN or infinite; the message says where."""
 
 
+class MetricError(TrainerError):
+    """A figure of a step that is no number; an estimator's, loss's or filter's of one's own may have given it."""
+
+
 class ParityError(TrainerError):
     """Sampler and trainer give different log-probs for the same weights and tokens."""
 

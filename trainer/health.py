@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Self
 
+from aem_agent.files import quoted
 from trainer.checkpoints import STAGES, Progress
 from trainer.config import MetricsConfig
 from trainer.errors import NonFiniteError, TrainerError
@@ -70,8 +71,8 @@ class AlarmError(TrainerError):
         """The error that says why a run ended, and how it may go on."""
         why = "; ".join(alarm.sentence for alarm in alarms)
         return cls(
-            f"{why}. The run is saved: `aem-train resume {folder}` goes on in spite of it; other settings need another "
-            "run"
+            f"{why}. The run is saved: `aem-train resume {quoted(folder)}` goes on in spite of it; other settings need "
+            "another run"
         )
 
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aem_agent.files import open_to_read
+from aem_agent.files import open_to_read, quoted
 from aem_agent.record_format import MAX_NUMBER
 from aem_agent.records import RunFolderError
 from aem_agent.run_folder import write_atomically
 from aem_agent.types import Episode
 from trainer.batch import Batch, Outcomes
 from trainer.checkpoints import STAGES
-from trainer.errors import NonFiniteError
+from trainer.errors import MetricError, NonFiniteError
 from trainer.tensors import segment_max, segment_min, segment_sum
 from trainer.world import World
 
@@ -65,12 +65,17 @@ class MetricsLog:
             self.writers.rewrite(kept)
 
     def write(self, kind: str, stage: int, step: int, values: Mapping[str, Any]) -> None:
-        """Append one record; tensors become numbers, non-finite numbers null.
+        """Append one record; tensors become numbers, and null what is not finite, or beyond `MAX_NUMBER`.
 
         Raises:
             RunFolderError: the disk is full or refuses.
+            MetricError: something else than a number is given as a figure.
         """
-        record = {"kind": kind, "stage": stage, "step": step, **{k: _plain(v) for k, v in values.items()}}
+        try:
+            record = {"kind": kind, "stage": stage, "step": step, **{k: _plain(v) for k, v in values.items()}}
+            checked_record(record)  # else it could not be read again
+        except (ValueError, RuntimeError) as error:  # torch's, of a tensor of several elements
+            raise MetricError(f"{kind} record of step {step}: {error}: give numbers, of one element each") from error
         self.records.append(record)
         if not self.written:
             return
@@ -80,7 +85,7 @@ class MetricsLog:
         except OSError as error:
             raise RunFolderError(
                 f"cannot write {self.path}: {error.strerror}; the last checkpoint is kept: free space, then "
-                f"`aem-train resume {self.path.parent}`"
+                f"`aem-train resume {quoted(self.path.parent)}`"
             ) from error
         if self.writers is not None:
             self.writers.write(len(self.records) - 1, record)
@@ -148,7 +153,7 @@ def _line(record: Record) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if isinstance(value, int | float) and not abs(value) <= MAX_NUMBER else value
 
 
 class Clock:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aem_agent.files import LINK, open_to_append
+from aem_agent.files import LINK, open_to_append, quoted
 from aem_agent.records import RunFolderError
 from aem_agent.trust import acting, require_trust
 from trainer.config import ConfigError, TrainConfig
@@ -93,7 +93,7 @@ def new_run(config: TrainConfig, path: Path, reporter: "Reporter") -> Iterator["
     def empty() -> None:
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise RunFolderError(
-                f"{path} is not empty: `aem-train resume {path}` continues a run; else choose another --out"
+                f"{path} is not empty: `aem-train resume {quoted(path)}` continues a run; else choose another --out"
             )
         check_recipe(config)
 
@@ -139,7 +139,7 @@ def resumed_run(path: Path, reporter: "Reporter", *, trust: bool = False) -> Ite
     from trainer.world import place
 
     if not trust:
-        refuse_acting(path, f"aem-train resume {path}")
+        refuse_acting(path, f"aem-train resume {quoted(path)}")
     folder = RunFolder.open(path)
     config = _config_of(folder)
     refuse_links(path)
@@ -189,7 +189,7 @@ def resume_command(path: Path) -> str:
     trust = ""
     with suppress(RunFolderError):
         trust = " --trust" if acting(RunFolder.open(path).config) else ""
-    return f"aem-train resume {path}{trust}"
+    return f"aem-train resume {quoted(path)}{trust}"
 
 
 def processes_of(path: Path) -> int:

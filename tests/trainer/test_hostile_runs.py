@@ -21,9 +21,9 @@ from aem_agent.records import RunFolderError
 from aem_agent.run_folder import RunFolder
 from trainer import checkpoints, cli
 from trainer.checkpoints import load
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, MetricError
 from trainer.exports import Exports
-from trainer.metrics import MAX_LINE, read_records
+from trainer.metrics import MAX_LINE, MetricsLog, read_records
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +260,29 @@ def test_checkpoints_of_no_step(stranger: Path, state: str) -> None:
 def test_what_a_run_writes_is_read(whole: Path) -> None:
     """None of this stands in the way of a run of one's own."""
     assert {r["kind"] for r in read_records(whole / "metrics.jsonl")} == {"phase", "warmstart", "rl", "evaluation"}
+
+
+@pytest.mark.parametrize("value", ["0.5", [0.5], {"a": 1}, torch.zeros(2)])
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, value: Any) -> None:
+    """An estimator of one's own may give anything: that is said at its first step, and not when the run is resumed."""
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    with pytest.raises(MetricError):
+        log.write("rl", 2, 1, {"mine": value})
+    assert not log.path.exists() and not log.records
+    log.write("rl", 2, 1, {"mine": 1e200, "other": torch.tensor(float("inf")), "third": 10**400, "flag": True})
+    assert (
+        read_records(log.path)
+        == log.records
+        == [{"kind": "rl", "stage": 2, "step": 1, "mine": None, "other": None, "third": None, "flag": True}]
+    )
+
+
+def test_commands_can_be_pasted(
+    stranger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = stranger.rename(stranger.with_name("a b;touch pwned"))
+    changed(named, lambda config: config["config"]["env"].update(id="somewhere:Env-v0"))
+    assert resumed(monkeypatch, named) == 2
+    assert f"aem-train resume '{named}' --trust" in capsys.readouterr().err
+    assert aem_train(monkeypatch, "analyse", "surprisal", str(named)) == 2
+    assert f"aem-train analyse surprisal '{named}' --trust" in capsys.readouterr().err

@@ -59,6 +59,7 @@ def _at_least(text: str, least: int) -> int:
 
 def analyse(arguments: argparse.Namespace) -> int:
     """Do what was asked for, print what came of it, and say where the files are."""
+    from aem_agent.files import quoted
     from aem_envs.sanitize import plain
     from trainer.progress import Reporter
     from trainer.runs import refuse_acting
@@ -66,7 +67,7 @@ def analyse(arguments: argparse.Namespace) -> int:
     run: Path = arguments.run
     reporter = Reporter()
     if arguments.analysis != "alpha" and not arguments.trust:
-        refuse_acting(run, f"aem-train analyse {arguments.analysis} {run}")
+        refuse_acting(run, f"aem-train analyse {arguments.analysis} {quoted(run)}")
     if arguments.analysis == "alpha":
         from trainer.analysis.alpha import analyse_alpha
 
